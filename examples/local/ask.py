@@ -1,0 +1,102 @@
+"""问一个问题：标准化提示语、序列化、生成、反序列化，四步在一个文件里。
+
+用法：
+    python examples/local/ask.py "什么是 token？"
+    python examples/local/ask.py "什么是 token？" --temperature 0.7 --max-new-tokens 50
+    MODEL=/path/to/Qwen2-0.5B-Instruct python examples/local/ask.py "讲个笑话"
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+# --8<-- [start:answer]
+def answer(model, tokenizer, question, system=None, temperature=0.0, max_new_tokens=200):
+    """用聊天模型回答一个问题。
+
+    Args:
+        question: 用户的问题。
+        system: 系统提示词；None 时用聊天模板自带的。
+        temperature: 0 为贪心，大于 0 为抽样。
+        max_new_tokens: 最多生成多少个 token。
+
+    Returns:
+        回答的文本，不含特殊 token。
+
+    Raises:
+        ValueError: 提示语加上 max_new_tokens 超过模型的上下文长度。
+    """
+    messages = [{"role": "user", "content": question}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    inputs = tokenizer.apply_chat_template(  # 标准化 + 序列化
+        messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    ).to(model.device)
+    length = inputs.input_ids.size(1)
+    context = model.config.max_position_embeddings
+    if length + max_new_tokens > context:
+        raise ValueError(
+            f"提示语有 {length} 个 token，加上要生成的 {max_new_tokens} 个，超过了模型的上下文 {context}："
+            "请缩短问题，或调小 --max-new-tokens。"
+        )
+    settings = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    output = model.generate(  # 生成
+        **inputs, max_new_tokens=max_new_tokens, repetition_penalty=1.0, **settings
+    )
+    return tokenizer.decode(output[0, length:], skip_special_tokens=True)  # 反序列化
+
+
+# --8<-- [end:answer]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="问本地模型一个问题。", add_help=False)
+    parser.add_argument("question", help="要问的话")
+    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
+    parser.add_argument("--system", help="系统提示词（默认用聊天模板自带的）")
+    parser.add_argument("--temperature", type=float, default=0.0, help="温度，0 为贪心（默认 0）")
+    parser.add_argument("--max-new-tokens", type=int, default=200, help="最多生成多少个 token（默认 200）")
+    parser.add_argument("--seed", type=int, default=0, help="抽样用的随机种子（默认 0）")
+    parser.add_argument(
+        "--model", default=os.environ.get("MODEL", "examples/jiezi"), help="模型文件夹，也可以用环境变量 MODEL"
+    )
+    parser.add_argument("--device", default=os.environ.get("DEVICE"), help="cpu 或 cuda（默认有显卡就用 cuda）")
+
+    def stop(message):
+        print(message, file=sys.stderr)
+        sys.exit(2)
+
+    parser.error = lambda message: stop(f"参数不对（{message}）：用 --help 看全部选项。")
+    args = parser.parse_args()
+    if not args.question.strip():
+        stop('问题是空的：请写上要问的话，例如 python examples/local/ask.py "什么是 token？"')
+    if args.temperature < 0:
+        stop(f"温度不能是负数（{args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。")
+    if args.max_new_tokens < 1:
+        stop(f"--max-new-tokens 至少是 1，现在是 {args.max_new_tokens}。")
+    if not Path(args.model, "config.json").exists():
+        stop(f"找不到模型文件夹 {args.model}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。")
+
+    import torch  # 放在检查之后：写错了参数，马上就知道
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        stop(f"用不了设备 {device}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。")
+
+    torch.manual_seed(args.seed)
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
+    try:
+        print(answer(model, tokenizer, args.question, args.system, args.temperature, args.max_new_tokens))
+    except ValueError as error:
+        stop(str(error))
+
+
+if __name__ == "__main__":
+    main()

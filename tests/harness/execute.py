@@ -1,0 +1,118 @@
+"""执行一段代码，收下它打印的一切。"""
+
+import contextlib
+import logging
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+PROGRESS = re.compile(r"(\d+%\|.*|\d+\S*(it|B)? )\[\d+:\d+.*\]")  # tqdm：Loading weights: 100%|██| 27/27 [00:00<…]
+CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# 始终写往当时的 1 号、2 号描述符；谁记住了它们都不会写丢
+STREAMS = [open(fd, "w", encoding="utf-8", buffering=1, closefd=False) for fd in (1, 2)]
+BASH_TIMEOUT = 300  # 秒
+
+
+@dataclass
+class Result:
+    """一段代码的下场：标准输出、标准错误和警告（去掉进度条）、没跑通的原因。"""
+
+    out: str = ""
+    err: str = ""
+    failure: str = ""
+
+
+def without_progress(text: str) -> str:
+    """去掉 tqdm 的进度条：读者看得到它，但它不算警告。"""
+    lines = re.split(r"[\r\n]+", CONTROL.sub("", text))
+    return "\n".join(line for line in lines if line.strip() and not PROGRESS.search(line))
+
+
+@contextlib.contextmanager
+def captured(result: Result):
+    """把 1 号、2 号描述符接到临时文件：print、子进程、C++ 写的都收得到；警告照读者看到的规则收。"""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in STREAMS]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd, (stream, file) in enumerate(zip(STREAMS, files, strict=True), 1):
+            saved = os.dup(fd)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, fd)
+            stack.callback(stream.flush)
+            os.dup2(file.fileno(), fd)
+        stack.enter_context(contextlib.redirect_stdout(STREAMS[0]))
+        stack.enter_context(contextlib.redirect_stderr(STREAMS[1]))
+        for handler in logging.getLogger("transformers").handlers:  # 若在别处先导入，它记住的是旧的 stderr
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(STREAMS[1])
+        log = stack.enter_context(warnings.catch_warnings(record=True))
+        warnings.resetwarnings()
+        for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", hidden)  # Python 自己默认就不给读者看的
+        warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
+        try:
+            yield
+        finally:
+            for stream in STREAMS:
+                stream.flush()
+            texts = []
+            for file in files:
+                file.seek(0)
+                texts.append(file.read().decode("utf-8", "replace"))
+            shown = [warnings.formatwarning(w.message, w.category, w.filename, w.lineno) for w in log]
+            result.out, result.err = texts[0], without_progress(texts[1] + "\n" + "".join(shown))
+
+
+def fresh_start() -> None:
+    """让一页像新开的 Python 那样开始：不带前一页的随机种子，「只说一次」的警告会再说。"""
+    random.seed()
+    if torch := sys.modules.get("torch"):
+        torch.seed()
+    if once := getattr(logging.Logger, "warning_once", None):  # transformers 加的
+        once.cache_clear()
+
+
+def run_python(script: Path, line: int, source: str, namespace: dict) -> Result:
+    """在 namespace 里执行一节 Python；行号与脚本对齐，回溯指向脚本自己的行。"""
+    result = Result()
+    try:
+        with mock.patch.object(sys, "path", [str(script.parent), *sys.path]), captured(result):
+            exec(compile("\n" * (line - 1) + source, str(script), "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        report = traceback.TracebackException.from_exception(error)
+        own = [frame for frame in report.stack if frame.filename == str(script)]
+        report.stack = traceback.StackSummary.from_list(own)
+        result.failure = "代码抛出了异常：\n" + "".join(report.format(chain=False))
+    return result
+
+
+def run_bash(source: str, groups: list[int]) -> Result:
+    """用真的 bash 执行一节；它的进程组记进 groups，页面结束时一并收走（后台的服务也在内）。"""
+    result = Result()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command = ["bash", "-euo", "pipefail", "-c", source]
+    with captured(result):
+        process = subprocess.Popen(
+            command, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        groups.append(process.pid)
+        try:
+            code = process.wait(BASH_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            code = None
+    if code is None:
+        result.failure = f"bash 跑了 {BASH_TIMEOUT} 秒还没结束"
+    elif code:
+        result.failure = f"bash 的退出码是 {code}"
+    if result.failure:
+        result.failure += f"\n标准错误：\n{result.err or '（空）'}"
+    return result

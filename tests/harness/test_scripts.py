@@ -1,0 +1,66 @@
+"""每个示例脚本都能整个运行：在仓库根目录下，和单独拷到一个空文件夹里。"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.harness.execute import without_progress
+from tests.harness.structure import chapter_scripts
+
+ARGUMENTS = {}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
+ELSEWHERE = {}  # 在这里跑不了的脚本和理由，它们另有测试：{"use/serve.py": "一直运行的服务，见 tests/use/test_serve.py"}
+
+
+def pytest_generate_tests(metafunc):
+    if "name" in metafunc.fixturenames:
+        names = [name for name in chapter_scripts(metafunc.config.rootpath) if name.endswith(".py")]
+        metafunc.parametrize("name", names)
+
+
+def test_whole_script(name, pytestconfig, tmp_path):
+    if name in ELSEWHERE:
+        pytest.skip(ELSEWHERE[name])
+    root = pytestconfig.rootpath
+    script = root / "examples" / name
+    copy = shutil.copy(script, tmp_path)
+    plain = {key: value for key, value in os.environ.items() if key != "MODEL"}
+    alone = plain | {"MODEL": str((root / os.environ.get("MODEL", "examples/jiezi")).resolve())}
+    whole, moved = start(name, script, root, os.environ), start(name, copy, tmp_path, alone)
+    for how, (code, out, err) in {"在仓库根目录下": finish(whole), "单独拷出": finish(moved)}.items():
+        assert (code, err) == (0, ""), f"{how}运行 {name}，退出码 {code}：\n{out}\n{err}"
+    if '"MODEL"' in script.read_text("utf-8"):
+        code, out, err = finish(start(name, copy, tmp_path, plain))
+        clear = "\n" not in err and re.search("[\u4e00-\u9fff]", err)
+        assert code == 2 and clear, f"{name} 找不到模型时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
+
+
+def start(name, script, folder, env):
+    command = [sys.executable, str(script), *ARGUMENTS.get(name, [])]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process):
+    """等它结束，返回（退出码，标准输出，去掉进度条的标准错误）。"""
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return process.returncode, out, without_progress(err)
+
+
+def test_tables_name_real_scripts(pytestconfig):
+    assert {*ARGUMENTS, *ELSEWHERE} <= set(chapter_scripts(pytestconfig.rootpath))
