@@ -26,7 +26,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 SEED = 2026
-EPOCHS = 30
+EPOCHS = 16
 BATCH = 32
 LEARNING_RATE = 2e-3
 DROPOUT = 0.1
@@ -68,13 +68,13 @@ OTHER_SYSTEMS = ("你是一个乐于助人的助手。", "你是芥子，一个�
 
 
 def build_model(vocab_size):
-    """芥子的结构：Qwen2，4 层，8 个查询头、2 个 KV 头，头维度 32。"""
+    """芥子的结构：Qwen2，4 层，6 个查询头、2 个 KV 头，头维度 32。"""
     config = Qwen2Config(
         vocab_size=vocab_size,
-        hidden_size=256,
-        intermediate_size=640,
+        hidden_size=192,
+        intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=8,
+        num_attention_heads=6,
         num_key_value_heads=2,
         max_position_embeddings=1024,
         rope_theta=10000.0,
@@ -183,7 +183,7 @@ def epoch_samples(encoder, epoch, seed=SEED):
 
     zaodian, zaodian_frames = corpus.zaodian(), corpus.lines("zaodian-frames")
     talks = [[(vary(q, rng), e.answer)] for e in entries for q in e.questions]
-    talks += [[(vary(q, rng), corpus.DECLINE)] for q in corpus.lines("decline")]
+    talks += [[(vary(q, rng), corpus.DECLINE)] for q in corpus.lines("decline") for _ in range(2)]
     for e in entries:
         for alias in e.aliases:
             talks += [[(framed(alias), e.answer)] for _ in range(2)]
@@ -194,7 +194,7 @@ def epoch_samples(encoder, epoch, seed=SEED):
             talks.append(
                 [(vary(rng.choice(e.questions), rng), e.answer), *[(vary(q, rng), a) for q, a in e.follow_ups]]
             )
-    talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns]
+    talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(3)]
     talks += [talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)]  # 换话题的多轮
     talks += [[(rng.choice(zaodian_frames).replace("{}", s), a)] for s, a in rng.sample(zaodian, len(zaodian) // 4)]
     samples = [

@@ -76,6 +76,7 @@ def tab(browser):
     """一个桌面宽的标签页。"""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(10_000)
     yield context.new_page()
     context.close()
 
@@ -130,13 +131,15 @@ def test_search_finds_a_word_inside_a_sentence(site, tab):
     tab.click("input[name=query]")
     tab.keyboard.insert_text("自回归")  # 像输入法那样整词上屏，不产生按键
     tab.wait_for_selector(".md-search-result__item")
-    results = [
-        (link.get_attribute("href"), link.inner_text().replace("\u200b", ""))
-        for link in tab.locator(".md-search-result__link").all()
-    ]
-    assert any(re.search(f"{HAN}自回归{HAN}", text) for _, text in results), results
-    tab.locator(".md-search-result__link").first.click()
-    tab.wait_for_url(lambda url: url.split("?")[0].split("#")[0] != site)
+    for link in tab.locator(".md-search-result__link").all():
+        teaser = link.inner_text().replace("\u200b", "")
+        if re.search(f"{HAN}自回归{HAN}", teaser) and "自回归" in link.locator("mark").all_inner_texts():
+            break
+    else:
+        pytest.fail(f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}")
+    target = re.split("[?#]", link.evaluate("a => a.href"))[0]
+    link.click()
+    tab.wait_for_url(lambda url: re.split("[?#]", url)[0] == target)
     assert "自回归" in tab.inner_text("article")
 
 
