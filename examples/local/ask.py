@@ -1,7 +1,7 @@
-"""问一个问题：标准化提示语、序列化、生成、反序列化，四步在一个文件里。
+"""问本地的模型：标准化提示语、序列化、生成、反序列化，四步在一个文件里。
 
 用法：
-    python examples/local/ask.py "什么是 token？"
+    python examples/local/ask.py "什么是 token？" "温度有什么用？"
     python examples/local/ask.py "什么是 token？" --temperature 0.7 --max-new-tokens 50
     MODEL=/path/to/Qwen2-0.5B-Instruct python examples/local/ask.py "讲个笑话"
 """
@@ -52,8 +52,8 @@ def answer(model, tokenizer, question, system=None, temperature=0.0, max_new_tok
 
 
 def main():
-    parser = argparse.ArgumentParser(description="问本地模型一个问题。", add_help=False)
-    parser.add_argument("question", help="要问的话")
+    parser = argparse.ArgumentParser(description="问本地的模型几个问题。", add_help=False)
+    parser.add_argument("questions", nargs="+", metavar="问题", help="要问的话，可以有几句，一句一句分开问")
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
     parser.add_argument("--system", help="系统提示词（默认用聊天模板自带的）")
     parser.add_argument("--temperature", type=float, default=0.0, help="温度，0 为贪心（默认 0）")
@@ -70,10 +70,10 @@ def main():
 
     parser.error = lambda message: stop(f"参数不对（{message}）：用 --help 看全部选项。")
     args = parser.parse_args()
-    if not args.question.strip():
+    if not all(question.strip() for question in args.questions):
         stop('问题是空的：请写上要问的话，例如 python examples/local/ask.py "什么是 token？"')
-    if args.temperature < 0:
-        stop(f"温度不能是负数（{args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。")
+    if not 0 <= args.temperature < float("inf"):
+        stop(f"温度要是不小于 0 的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。")
     if args.max_new_tokens < 1:
         stop(f"--max-new-tokens 至少是 1，现在是 {args.max_new_tokens}。")
     if not Path(args.model, "config.json").exists():
@@ -92,10 +92,11 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
-    try:
-        print(answer(model, tokenizer, args.question, args.system, args.temperature, args.max_new_tokens))
-    except ValueError as error:
-        stop(str(error))
+    for question in args.questions:
+        try:
+            print(answer(model, tokenizer, question, args.system, args.temperature, args.max_new_tokens))
+        except ValueError as error:
+            stop(str(error))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def check(script, *args, cwd):
 
 
 def test_every_exercise_is_listed(exercises):
-    assert {path.stem for path in exercises.glob("*.py")} - {"check"} == {n + s for n in NAMES for s in ("", "_solution")}
+    assert {path.stem for path in exercises.glob("*.py")} - {"check"} == {
+        n + s for n in NAMES for s in ("", "_solution")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

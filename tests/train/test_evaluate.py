@@ -1,0 +1,128 @@
+"""评测量的就是它说的；仓库里的芥子记得住语料、自己停得下来。"""
+
+import json
+import os
+from pathlib import Path
+
+import corpus
+import evaluate
+import pytest
+import torch
+
+from tests.harness.pages import MODELS, model_name
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / os.environ.get("MODEL", "examples/jiezi")
+
+
+def test_share():
+    assert evaluate.share((3, 4)) == ("75.0%（3/4）", 0.75)
+    assert evaluate.share((1, 2), (8, 8)) == ("90.0%（9/10）", 0.9)
+
+
+def test_table_says_whether_the_goal_is_met():
+    rows = [("甲", "95.0%", 0.95, 0.95), ("乙", "94.9%", 0.949, 0.95), ("丙", "1.0%", 0.01, None)]
+    assert evaluate.table(rows).splitlines() == [
+        "| 项目 | 结果 | 目标 | 达到 |",
+        "|---|---|---|---|",
+        "| 甲 | 95.0% | ≥ 95% | 是 |",
+        "| 乙 | 94.9% | ≥ 95% | **否** |",
+        "| 丙 | 1.0% | — | — |",
+    ]
+
+
+def test_as_messages():
+    roles = [m["role"] for m in evaluate.as_messages([("问一", "答一"), ("问二", "答二")])]
+    assert roles == ["system", "user", "assistant", "user"]
+
+
+def test_seen_wordings(seen):
+    entry = next(e for e in corpus.entries() if e.aliases)
+    for question in (entry.questions[0], corpus.lines("decline")[0], f"听说过{entry.aliases[0]}，它是什么"):
+        assert corpus.normalize(question) in seen
+    assert corpus.normalize(f"听说过{corpus.lines('nouns')[0]}，它是什么？") in seen
+    assert corpus.normalize("这一句谁也没有写过，除了这个测试") not in seen
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """假的模型：按 answers（问 -> 答）作答，其余的一律说没学过。"""
+    answers = {}
+
+    def answer_all(model, tokenizer, talks, sampled=False):
+        texts = [answers.get(talk[-1]["content"], corpus.DECLINE) for talk in talks]
+        return [([], text, True) for text in texts]
+
+    monkeypatch.setattr(evaluate, "answer_all", answer_all)
+    return answers
+
+
+def test_judge_train_wants_the_exact_answer(fake):
+    talks = [talk for talk in corpus.dialogues() if len(talk) == 1]
+    fake.update({talk[0][0]: talk[0][1] for talk in talks})
+    last = next(talk for talk in talks if talk[0][1] != corpus.DECLINE)
+    fake[last[0][0]] += "。"
+    counts, results, wrong = evaluate.judge_train(None, None)
+    good, total = counts["training"]
+    assert total == len(results) >= len(talks) and good == total - len(wrong)
+    assert (last[0][0], fake[last[0][0]]) in wrong
+    assert {question for question, _ in wrong} <= {last[0][0]} | {
+        q for t in corpus.dialogues() if len(t) > 1 for q, _ in t
+    }
+
+
+def test_judge_held_out(fake, seen, monkeypatch):
+    entry = next(e for e in corpus.entries() if e.aliases)
+    monkeypatch.setattr(evaluate, "seen_wordings", lambda: seen)
+    rows = [("甲甲", entry.id, "named"), ("乙乙", entry.id, "described"), ("丙丙", None, "off-topic")]
+    rows += [("丁丁", None, "near-miss"), (entry.questions[0].upper(), entry.id, "named")]  # 最后一道训练见过
+    every = [{"question": q, "concept": c, "kind": k} for q, c, k in rows]
+    monkeypatch.setattr(corpus, "load_eval", lambda name: every)
+    fake |= {"甲甲": f"也就是{entry.keys[0]}。", "丁丁": entry.answer}
+    counts, results, wrong, dropped = evaluate.judge_held_out(None, None, "dev")
+    assert counts == {"named": (1, 1), "described": (0, 1), "off-topic": (1, 1), "near-miss": (0, 1)}
+    assert dropped == 1 and len(results) == 4 and [w[2] for w in wrong] == ["乙乙", "丁丁"]
+
+
+def test_card_keeps_the_rest(fake, monkeypatch, tmp_path, capsys):
+    card = tmp_path / "README.md"
+    card.write_text(f"前\n{evaluate.BEGIN}\n旧的\n{evaluate.END}\n后\n", "utf-8")
+    arguments = ["evaluate.py", "--sets", "train", "--limit", "50", "--card", str(card), "--wrong", str(tmp_path / "w")]
+    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr(evaluate, "load", lambda folder: (None, None))
+    evaluate.main()
+    text, out = card.read_text("utf-8"), capsys.readouterr().out
+    assert text == f"前\n{evaluate.BEGIN}\n\n{out.strip()}\n\n{evaluate.END}\n后\n" and "旧的" not in text
+    assert len([json.loads(line) for line in (tmp_path / "w").read_text("utf-8").splitlines()]) > 0
+
+
+# 真的芥子
+
+
+@pytest.fixture(scope="module")
+def answers():
+    if model_name() in MODELS:
+        pytest.skip(f"这几项只问芥子，这次跑的是 {model_name()}")
+    torch.manual_seed(0)
+    return evaluate.judge_train(*evaluate.load(MODEL), limit=150)
+
+
+def test_jiezi_remembers_the_corpus(answers):
+    counts, results, wrong = answers
+    text, value = evaluate.share(counts["training"])
+    assert len(results) >= 100 and value >= 0.95, f"{text}，答错的例如 {wrong[:3]}"
+
+
+def test_jiezi_stops_by_itself_and_writes_whole_characters(answers):
+    _, results, _ = answers
+    assert sum(ends for _, _, ends in results) >= 0.99 * len(results)
+    assert [text for _, text, _ in results if "\N{REPLACEMENT CHARACTER}" in text] == []
+    assert all(text.strip() for _, text, _ in results)
+
+
+def test_batch_does_not_change_the_answer():
+    """成批评测与一道一道问，结果相同。"""
+    model, tokenizer = evaluate.load(MODEL)
+    talks = [evaluate.as_messages(talk) for talk in corpus.dialogues()[::700]]
+    together = evaluate.answer_all(model, tokenizer, talks)
+    assert together == [evaluate.answer_all(model, tokenizer, [talk])[0] for talk in talks]
