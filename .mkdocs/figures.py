@@ -22,8 +22,16 @@ WIDTH = 340
 def text(x, y, *parts, style="", end=False):
     """一行字；parts 是字符串，或 (字符串, 类)；end 是靠右对齐，x 是右端。"""
     parts = [(p, "") if isinstance(p, str) else p for p in parts]
-    spans = (f'<tspan class="{c}">{escape(p)}</tspan>' if c else escape(p) for p, c in parts if p)
-    attributes = (f'class="{style}" ' if style else "") + f'x="{x:g}" y="{y:g}"' + ' text-anchor="end"' * end
+    spans = (
+        f'<tspan class="{c}">{escape(p)}</tspan>' if c else escape(p)
+        for p, c in parts
+        if p
+    )
+    attributes = (
+        (f'class="{style}" ' if style else "")
+        + f'x="{x:g}" y="{y:g}"'
+        + ' text-anchor="end"' * end
+    )
     return f"<text {attributes}>{''.join(spans)}</text>"
 
 
@@ -47,7 +55,9 @@ def arrow(x, y, length, style="wire", down=False):
 
 def figure(name, title, height, shapes):
     head = f'<svg class="narrow" viewBox="0 0 {WIDTH} {height:g}" role="img" aria-labelledby="{name}-title">'
-    return "\n".join([head, f'<title id="{name}-title">{escape(title)}</title>', *shapes, "</svg>\n"])
+    return "\n".join(
+        [head, f'<title id="{name}-title">{escape(title)}</title>', *shapes, "</svg>\n"]
+    )
 
 
 def split_after(ids, end):
@@ -79,7 +89,9 @@ def accented(row, word):
 
 def chat(tokenizer, question):
     messages = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
 
 
 def four_steps(tokenizer, question, answer):
@@ -107,20 +119,43 @@ def four_steps(tokenizer, question, answer):
 
     mono = "mono small"
     prompt = chat(tokenizer, question)
-    prompt_ids, new_ids, [newline] = (tokenizer(s).input_ids for s in (prompt, answer, "\n"))
+    prompt_ids, new_ids, [newline] = (
+        tokenizer(s).input_ids for s in (prompt, answer, "\n")
+    )
     asked = " ".join(map(str, tokenizer(question).input_ids))
     end = tokenizer.eos_token_id
 
     indent = "\u00a0\u00a0"  # 不断行的空格，SVG 不会把它们去掉
-    frame([(mono, '[{"role": "user",'), (mono, *accented(f'{indent}"content": "{question}"}}]', question))])
+    frame(
+        [
+            (mono, '[{"role": "user",'),
+            (mono, *accented(f'{indent}"content": "{question}"}}]', question)),
+        ]
+    )
     step("标准化提示语", "apply_chat_template")
-    frame([(mono, *accented(line, question), ("↵", "muted")) for line in prompt.splitlines()])
+    frame(
+        [
+            (mono, *accented(line, question), ("↵", "muted"))
+            for line in prompt.splitlines()
+        ]
+    )
     step("序列化", "tokenizer(text)")
-    frame([(mono, *accented(" ".join(map(str, row)), asked)) for row in split_after(prompt_ids, newline)])
+    frame(
+        [
+            (mono, *accented(" ".join(map(str, row)), asked))
+            for row in split_after(prompt_ids, newline)
+        ]
+    )
     step("生成", "model.generate")
     *rows, last = wrap([str(i) for i in new_ids], 36, " ")
     before = ("small muted", f"前 {len(prompt_ids)} 个还是提示语，后面是新写的")
-    frame([before, *((mono, (row, "accent")) for row in rows), (mono, (last, "accent"), f" {end}")])
+    frame(
+        [
+            before,
+            *((mono, (row, "accent")) for row in rows),
+            (mono, (last, "accent"), f" {end}"),
+        ]
+    )
     step("反序列化", "tokenizer.decode")
     frame([("accent", row) for row in wrap(re.findall(r".+?[，。]", answer), 20)], 24)
     title = f"「{question}」经过四步变成回答：标准化提示语、序列化、生成、反序列化"
@@ -130,7 +165,9 @@ def four_steps(tokenizer, question, answer):
 def read_ranks():
     """Qwen2 的词表：字节串 → 编号。"""
     lines = (files("dashscope") / "resources/qwen.tiktoken").read_bytes().splitlines()
-    return {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
+    return {
+        base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)
+    }
 
 
 def byte_pairs(word, ranks):
@@ -157,17 +194,31 @@ def bpe(ranks, word):
     def token(span, n, style="box"):
         a, b = span
         y = top + n * (height + gap)
-        label = text(left + (a + b) / 2 * cell, y + 15.5, word[a:b].decode(), style="mono small mid")
+        label = text(
+            left + (a + b) / 2 * cell,
+            y + 15.5,
+            word[a:b].decode(),
+            style="mono small mid",
+        )
         inset = 2 if style == "now" else 1
-        return [box(left + a * cell + inset, y, (b - a) * cell - 2 * inset, height, style, 3), label]
+        return [
+            box(
+                left + a * cell + inset, y, (b - a) * cell - 2 * inset, height, style, 3
+            ),
+            label,
+        ]
 
     def down(span, n):
         x = left + sum(span) / 2 * cell
-        return wire(f"M{x:g} {top + row[span] * (height + gap) + height}V{top + n * (height + gap)}")
+        return wire(
+            f"M{x:g} {top + row[span] * (height + gap) + height}V{top + n * (height + gap)}"
+        )
 
     shapes = [
         text(15, 14, "次序", style="small muted mid"),
-        text(left + len(word) / 2 * cell, 14, "从单个字节开始", style="small muted mid"),
+        text(
+            left + len(word) / 2 * cell, 14, "从单个字节开始", style="small muted mid"
+        ),
         text(310, 14, "编号", style="small muted mid"),
     ]
     for span in row:
@@ -175,14 +226,21 @@ def bpe(ranks, word):
     for n, (one, two, rank) in enumerate(merges, 1):
         y = top + n * (height + gap) + 15.5
         shapes += [down(one, n), down(two, n), *token((one[0], two[1]), n, "panel")]
-        shapes += [text(15, y, str(n), style="small muted mid"), text(310, y, str(rank), style="mono small mid")]
+        shapes += [
+            text(15, y, str(n), style="small muted mid"),
+            text(310, y, str(rank), style="mono small mid"),
+        ]
         row[one[0], two[1]] = n
     last = len(merges) + 1
     for span in parts:
         middle = left + sum(span) / 2 * cell
         shapes += [down(span, last), *token(span, last, "now")]
         y = top + last * (height + gap) + height + 17
-        shapes.append(text(middle, y, str(ranks[word[slice(*span)]]), style="mono small mid accent"))
+        shapes.append(
+            text(
+                middle, y, str(ranks[word[slice(*span)]]), style="mono small mid accent"
+            )
+        )
     shapes += [
         text(15, y - height - 1.5, "结果", style="small muted mid"),
         text(15, y, "编号", style="small muted mid"),
@@ -201,12 +259,20 @@ def padding(tokenizer, questions):
         batch = tokenizer(prompts, padding=True)
         shapes.append(text(left, y + 18, name, style="title"))
         y += 30
-        for question, ids, mask in zip(questions, batch.input_ids, batch.attention_mask, strict=True):
+        for question, ids, mask in zip(
+            questions, batch.input_ids, batch.attention_mask, strict=True
+        ):
             wrong = mask[-1] == 0
-            ending = "填充" if wrong else f" {tokenizer.decode(ids[-2:])} ".replace("\n", "↵")
+            ending = (
+                "填充"
+                if wrong
+                else f" {tokenizer.decode(ids[-2:])} ".replace("\n", "↵")
+            )
             shapes.append(text(left, y + 14, question, style="small"))
             tone = "small accent" if wrong else "small muted"
-            shapes.append(text(WIDTH - 2, y + 14, f"接在{ending}后面", style=tone, end=True))
+            shapes.append(
+                text(WIDTH - 2, y + 14, f"接在{ending}后面", style=tone, end=True)
+            )
             y += 22
             columns = [*range(head), *range(len(ids) - tail, len(ids))]
             for n, i in enumerate(columns):
@@ -216,21 +282,40 @@ def padding(tokenizer, questions):
                 middle = x + cell / 2
                 shapes += [
                     box(x + 1, y, cell - 2, height, style, 3, dashed=style == "wire"),
-                    text(middle, y + 17.5, str(ids[i]), style="mono small mid" + (" accent" if last else "")),
-                    text(middle, y + height + 15, str(mask[i]), style="mono small mid muted"),
+                    text(
+                        middle,
+                        y + 17.5,
+                        str(ids[i]),
+                        style="mono small mid" + (" accent" if last else ""),
+                    ),
+                    text(
+                        middle,
+                        y + height + 15,
+                        str(mask[i]),
+                        style="mono small mid muted",
+                    ),
                 ]
-            shapes.append(text(left + head * cell + 9, y + 17, "…", style="small mid muted"))
+            shapes.append(
+                text(left + head * cell + 9, y + 17, "…", style="small mid muted")
+            )
             x = left + len(columns) * cell + 18
             shapes += [
                 arrow(x + 3, y + height / 2, 17, "wire accent" if wrong else "wire"),
-                text(x + 31, y + 18, "?", style="mono mid" + (" accent" if wrong else "")),
+                text(
+                    x + 31, y + 18, "?", style="mono mid" + (" accent" if wrong else "")
+                ),
             ]
             y += height + 26
         y += 8
     pad = f"{tokenizer.pad_token_id} 是填充符 {tokenizer.pad_token}"
     shapes += [
         text(left, y + 8, pad, style="small muted"),
-        text(left, y + 28, "格子下面是 attention_mask：1 是内容，0 是填充", style="small muted"),
+        text(
+            left,
+            y + 28,
+            "格子下面是 attention_mask：1 是内容，0 是填充",
+            style="small muted",
+        ),
     ]
     title = f"「{'」与「'.join(questions)}」补成一样长：左填充时最后都是提示语的结尾，右填充时短的一行最后是填充符"
     return figure("padding", title, y + 34, shapes)
@@ -241,16 +326,25 @@ def half_char(tokenizer, ranks, char):
     left, cell, data = 104, 78, char.encode()
     centre, right = left + len(data) * cell / 2, left + len(data) * cell
     own = tokenizer(char).input_ids
-    sizes = [len(token) for token in tokenizer.convert_ids_to_tokens(own)]  # 每个字节借用一个可见字符
+    sizes = [
+        len(token) for token in tokenizer.convert_ids_to_tokens(own)
+    ]  # 每个字节借用一个可见字符
     _, parts = byte_pairs(data, ranks)
     models = {
         "芥子的 token": zip(own, sizes, strict=True),
         "Qwen2 的 token": [(ranks[data[a:b]], b - a) for a, b in parts],
     }
-    shapes = [text(1.5, 30, "一个字", style="small"), big(centre, 38, char), text(1.5, 91, "UTF-8 字节", style="small")]
+    shapes = [
+        text(1.5, 30, "一个字", style="small"),
+        big(centre, 38, char),
+        text(1.5, 91, "UTF-8 字节", style="small"),
+    ]
     for n, byte in enumerate(data):
         x = left + (n + 0.5) * cell
-        shapes += [wire(f"M{centre:g} 48L{x:g} 72"), box(x - cell / 2 + 2, 72, cell - 4, 28)]
+        shapes += [
+            wire(f"M{centre:g} 48L{x:g} 72"),
+            box(x - cell / 2 + 2, 72, cell - 4, 28),
+        ]
         shapes.append(text(x, 91.5, f"{byte:02X}", style="mono mid"))
     y = 114
     for name, tokens in models.items():
@@ -265,11 +359,16 @@ def half_char(tokenizer, ranks, char):
     x = left
     for i, size in zip(own, sizes, strict=True):
         shapes.append(arrow(x + size * cell / 2, y - 2, 22, down=True))
-        shapes.append(big(x + size * cell / 2, y + 55, tokenizer.decode([i]), " accent"))
+        shapes.append(
+            big(x + size * cell / 2, y + 55, tokenizer.decode([i]), " accent")
+        )
         x += size * cell
     y += 72
     shapes.append(wire(f"M{left + 2} {y}v7H{right - 2}v-7M{centre:g} {y + 7}v9"))
-    shapes += [text(1.5, y + 43, "合起来解码", style="small"), big(centre, y + 50, tokenizer.decode(own))]
+    shapes += [
+        text(1.5, y + 43, "合起来解码", style="small"),
+        big(centre, y + 50, tokenizer.decode(own)),
+    ]
     hexes = " ".join(f"{byte:02X}" for byte in data)
     title = f"「{char}」的字节 {hexes} 分在 {len(own)} 个 token 里：各自解码都是替换字符，合起来解码才是「{char}」"
     return figure("half-char", title, y + 62, shapes)

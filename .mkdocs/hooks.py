@@ -27,7 +27,9 @@ def on_files(files, config):
     """把各章的脚本发布到 examples/<章>/ 下；练习的测试不发布。"""
     for chapter in CHAPTERS:
         for path in sorted((EXAMPLES / chapter).rglob("*")):
-            if path.suffix in (".py", ".sh") and not path.name.startswith(("test_", "conftest")):
+            if path.suffix in (".py", ".sh") and not path.name.startswith(
+                ("test_", "conftest")
+            ):
                 name = path.relative_to(EXAMPLES.parent).as_posix()
                 files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
@@ -40,7 +42,9 @@ def on_page_content(html, page, config, files):
     源文件里汉字之间的换行，浏览器会显示成一个空格：在代码以外去掉它。
     """
     html = re.sub(
-        r'<div class="([^"]*highlight)">(?=<span class="filename">输出)', r'<div class="\1 output no-copy">', html
+        r'<div class="([^"]*highlight)">(?=<span class="filename">输出)',
+        r'<div class="\1 output no-copy">',
+        html,
     )
     parts = re.split(r"(<pre.*?</pre>)", html, flags=re.S)
     parts[::2] = [re.sub(rf"(?<={HAN})\n(?={HAN})", "", part) for part in parts[::2]]

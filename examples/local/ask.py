@@ -13,7 +13,9 @@ from pathlib import Path
 
 
 # --8<-- [start:answer]
-def answer(model, tokenizer, question, system=None, temperature=0.0, max_new_tokens=200):
+def answer(
+    model, tokenizer, question, system=None, temperature=0.0, max_new_tokens=200
+):
     """用聊天模型回答一个问题。
 
     Args:
@@ -41,7 +43,11 @@ def answer(model, tokenizer, question, system=None, temperature=0.0, max_new_tok
             f"提示语有 {length} 个 token，加上要生成的 {max_new_tokens} 个，超过了模型的上下文 {context}："
             "请缩短问题，或调小 --max-new-tokens。"
         )
-    settings = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    settings = (
+        {"do_sample": True, "temperature": temperature}
+        if temperature > 0
+        else {"do_sample": False}
+    )
     output = model.generate(  # 生成
         **inputs, max_new_tokens=max_new_tokens, repetition_penalty=1.0, **settings
     )
@@ -52,32 +58,62 @@ def answer(model, tokenizer, question, system=None, temperature=0.0, max_new_tok
 
 
 def main():
-    parser = argparse.ArgumentParser(description="问本地的模型几个问题。", add_help=False)
-    parser.add_argument("questions", nargs="+", metavar="问题", help="要问的话，可以有几句，一句一句分开问")
+    parser = argparse.ArgumentParser(
+        description="问本地的模型几个问题。", add_help=False
+    )
+    parser.add_argument(
+        "questions",
+        nargs="+",
+        metavar="问题",
+        help="要问的话，可以有几句，一句一句分开问",
+    )
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
     parser.add_argument("--system", help="系统提示词（默认用聊天模板自带的）")
-    parser.add_argument("--temperature", type=float, default=0.0, help="温度，0 为贪心（默认 0）")
-    parser.add_argument("--max-new-tokens", type=int, default=200, help="最多生成多少个 token（默认 200）")
-    parser.add_argument("--seed", type=int, default=0, help="抽样用的随机种子（默认 0）")
     parser.add_argument(
-        "--model", default=os.environ.get("MODEL", "examples/jiezi"), help="模型文件夹，也可以用环境变量 MODEL"
+        "--temperature", type=float, default=0.0, help="温度，0 为贪心（默认 0）"
     )
-    parser.add_argument("--device", default=os.environ.get("DEVICE"), help="cpu 或 cuda（默认有显卡就用 cuda）")
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=200,
+        help="最多生成多少个 token（默认 200）",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="抽样用的随机种子（默认 0）"
+    )
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("MODEL", "examples/jiezi"),
+        help="模型文件夹，也可以用环境变量 MODEL",
+    )
+    parser.add_argument(
+        "--device",
+        default=os.environ.get("DEVICE"),
+        help="cpu 或 cuda（默认有显卡就用 cuda）",
+    )
 
     def stop(message):
         print(message, file=sys.stderr)
         sys.exit(2)
 
-    parser.error = lambda message: stop(f"参数不对（{message}）：用 --help 看全部选项。")
+    parser.error = lambda message: stop(
+        f"参数不对（{message}）：用 --help 看全部选项。"
+    )
     args = parser.parse_args()
     if not all(question.strip() for question in args.questions):
-        stop('问题是空的：请写上要问的话，例如 python examples/local/ask.py "什么是 token？"')
+        stop(
+            '问题是空的：请写上要问的话，例如 python examples/local/ask.py "什么是 token？"'
+        )
     if not 0 <= args.temperature < float("inf"):
-        stop(f"温度要是不小于 0 的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。")
+        stop(
+            f"温度要是不小于 0 的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。"
+        )
     if args.max_new_tokens < 1:
         stop(f"--max-new-tokens 至少是 1，现在是 {args.max_new_tokens}。")
     if not Path(args.model, "config.json").exists():
-        stop(f"找不到模型文件夹 {args.model}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。")
+        stop(
+            f"找不到模型文件夹 {args.model}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。"
+        )
 
     import torch  # 放在检查之后：写错了参数，马上就知道
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -86,15 +122,28 @@ def main():
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        stop(f"用不了设备 {device}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。")
+        stop(
+            f"用不了设备 {device}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。"
+        )
 
     torch.manual_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
+    model = (
+        AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
+    )
     for question in args.questions:
         try:
-            print(answer(model, tokenizer, question, args.system, args.temperature, args.max_new_tokens))
+            print(
+                answer(
+                    model,
+                    tokenizer,
+                    question,
+                    args.system,
+                    args.temperature,
+                    args.max_new_tokens,
+                )
+            )
         except ValueError as error:
             stop(str(error))
 

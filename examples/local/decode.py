@@ -9,20 +9,30 @@ import os
 import sys
 from pathlib import Path
 
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-
-if not Path(MODEL, "config.json").exists():
-    print(f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。", file=sys.stderr)
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
     sys.exit(2)
+
+# --8<-- [start:setup]
+import os
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+# --8<-- [end:setup]
+
 try:
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
-    print(f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。", file=sys.stderr)
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 # --8<-- [start:cut]
@@ -31,9 +41,9 @@ dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
 model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 
 messages = [{"role": "user", "content": "详细介绍下你自己。"}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt").to(
-    DEVICE
-)
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+).to(DEVICE)
 output = model.generate(**inputs, max_new_tokens=100, do_sample=False)
 new = output[:, inputs.input_ids.size(1) :]  # (批, 新 token)
 print(new.tolist())
@@ -67,11 +77,15 @@ print("一起解码：    ", tokenizer.decode(ids))
 # --8<-- [start:batch]
 tokenizer.padding_side = "left"
 prompts = [
-    tokenizer.apply_chat_template([{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True)
+    tokenizer.apply_chat_template(
+        [{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True
+    )
     for q in ("你是谁？", "什么是词表？", "红烧肉怎么做？")
 ]
 batch = tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
 output = model.generate(**batch, max_new_tokens=100, do_sample=False)
-for answer in tokenizer.batch_decode(output[:, batch.input_ids.size(1) :], skip_special_tokens=True):
+for answer in tokenizer.batch_decode(
+    output[:, batch.input_ids.size(1) :], skip_special_tokens=True
+):
     print(answer)
 # --8<-- [end:batch]

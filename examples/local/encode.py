@@ -9,20 +9,30 @@ import os
 import sys
 from pathlib import Path
 
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-
-if not Path(MODEL, "config.json").exists():
-    print(f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。", file=sys.stderr)
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
     sys.exit(2)
+
+# --8<-- [start:setup]
+import os
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+# --8<-- [end:setup]
+
 try:
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
-    print(f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。", file=sys.stderr)
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 # --8<-- [start:ids]
@@ -35,7 +45,9 @@ print([tokenizer.decode([i]) for i in ids])
 
 # --8<-- [start:prompt]
 messages = [{"role": "user", "content": "详细介绍下你自己。"}]
-text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+text = tokenizer.apply_chat_template(
+    messages, tokenize=False, add_generation_prompt=True
+)
 print(tokenizer(text).input_ids)
 # --8<-- [end:prompt]
 
@@ -80,7 +92,11 @@ def bpe(word, ranks):
     parts = [bytes([b]) for b in word.encode("utf-8")]
     while True:
         yield list(parts)
-        pairs = [(ranks[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]
+        pairs = [
+            (ranks[a + b], i)
+            for i, (a, b) in enumerate(pairwise(parts))
+            if a + b in ranks
+        ]
         if not pairs:
             return
         _, i = min(pairs)
@@ -92,7 +108,9 @@ for parts in bpe("congratulation", ranks):
 # --8<-- [end:bpe]
 
 # --8<-- [start:pieces]
-for piece, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("2024 年的 token，不是 word。"):
+for piece, _ in tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
+    "2024 年的 token，不是 word。"
+):
     print(tokenizer.backend_tokenizer.decoder.decode([piece]), end=" | ")
 print()
 # --8<-- [end:pieces]
@@ -117,7 +135,9 @@ for name, encode, decode in (
 tokenizer.padding_side = "left"
 questions = ["你是谁？", "什么是因果掩码？"]
 prompts = [
-    tokenizer.apply_chat_template([{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True)
+    tokenizer.apply_chat_template(
+        [{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True
+    )
     for q in questions
 ]
 inputs = tokenizer(prompts, padding=True, return_tensors="pt")
@@ -138,14 +158,28 @@ def first_tokens(**inputs):
     return [tokenizer.decode([i]) for i in logits[:, -1].argmax(-1)]
 
 
-print("一条一条：", [first_tokens(**tokenizer(p, return_tensors="pt").to(DEVICE))[0] for p in prompts])
+print(
+    "一条一条：",
+    [first_tokens(**tokenizer(p, return_tensors="pt").to(DEVICE))[0] for p in prompts],
+)
 for side in ("left", "right"):
     tokenizer.padding_side = side
-    print(f"{side:>5} 补齐：", first_tokens(**tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)))
+    print(
+        f"{side:>5} 补齐：",
+        first_tokens(
+            **tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
+        ),
+    )
 # --8<-- [end:sides]
 
 # --8<-- [start:rows]
-print("分词器", len(tokenizer), "个 token，嵌入", model.get_input_embeddings().num_embeddings, "行")
+print(
+    "分词器",
+    len(tokenizer),
+    "个 token，嵌入",
+    model.get_input_embeddings().num_embeddings,
+    "行",
+)
 special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 print("Qwen2 的特殊 token", [qwen.encode(s)[0] for s in special])
 for rows in (151_936, 152_064):

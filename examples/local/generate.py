@@ -9,20 +9,30 @@ import os
 import sys
 from pathlib import Path
 
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-
-if not Path(MODEL, "config.json").exists():
-    print(f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。", file=sys.stderr)
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
     sys.exit(2)
+
+# --8<-- [start:setup]
+import os
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+# --8<-- [end:setup]
+
 try:
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
-    print(f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。", file=sys.stderr)
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 # --8<-- [start:generate]
@@ -31,9 +41,9 @@ dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
 model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 
 messages = [{"role": "user", "content": "什么是 token？"}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt").to(
-    DEVICE
-)
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+).to(DEVICE)
 output = model.generate(**inputs, max_new_tokens=100, do_sample=False)
 print("输入", tuple(inputs.input_ids.shape), "输出", tuple(output.shape))
 print(tokenizer.decode(output[0]))
@@ -47,39 +57,64 @@ print(model.generation_config.to_json_string())
 start = tokenizer("明天早点", return_tensors="pt").to(DEVICE)
 for seed in (0, 1, 2):
     torch.manual_seed(seed)
-    print(tokenizer.decode(model.generate(**start, max_new_tokens=20)[0], skip_special_tokens=True))
+    print(
+        tokenizer.decode(
+            model.generate(**start, max_new_tokens=20)[0], skip_special_tokens=True
+        )
+    )
 # --8<-- [end:sampled]
 
 # --8<-- [start:greedy]
 for _ in range(3):
-    print(tokenizer.decode(model.generate(**start, max_new_tokens=20, do_sample=False)[0], skip_special_tokens=True))
+    print(
+        tokenizer.decode(
+            model.generate(**start, max_new_tokens=20, do_sample=False)[0],
+            skip_special_tokens=True,
+        )
+    )
 # --8<-- [end:greedy]
 
 # --8<-- [start:penalty]
 for penalty in (1.0, 1.1, 2.0):
-    output = model.generate(**inputs, max_new_tokens=60, do_sample=False, repetition_penalty=penalty)
-    print(penalty, tokenizer.decode(output[0, inputs.input_ids.size(1) :], skip_special_tokens=True))
+    output = model.generate(
+        **inputs, max_new_tokens=60, do_sample=False, repetition_penalty=penalty
+    )
+    print(
+        penalty,
+        tokenizer.decode(
+            output[0, inputs.input_ids.size(1) :], skip_special_tokens=True
+        ),
+    )
 # --8<-- [end:penalty]
 
 # --8<-- [start:mask]
 tokenizer.padding_side = "left"
 prompts = [
-    tokenizer.apply_chat_template([{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True)
+    tokenizer.apply_chat_template(
+        [{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True
+    )
     for q in ("你是谁？", "请你用一句话讲一讲什么是因果掩码，为什么不能往后看？")
 ]
 batch = tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
 width = batch.input_ids.size(1)
 with_mask = model.generate(**batch, max_new_tokens=40, do_sample=False)
 ones = torch.ones_like(batch.input_ids)
-without = model.generate(batch.input_ids, attention_mask=ones, max_new_tokens=40, do_sample=False)
+without = model.generate(
+    batch.input_ids, attention_mask=ones, max_new_tokens=40, do_sample=False
+)
 print("有掩码：", tokenizer.decode(with_mask[0, width:], skip_special_tokens=True))
 print("没有：  ", tokenizer.decode(without[0, width:], skip_special_tokens=True))
 # --8<-- [end:mask]
 
 # --8<-- [start:ends]
-print("结束符", [(i, tokenizer.decode([i])) for i in model.generation_config.eos_token_id])
+print(
+    "结束符", [(i, tokenizer.decode([i])) for i in model.generation_config.eos_token_id]
+)
 for limit in (5, 100):
     output = model.generate(**inputs, max_new_tokens=limit, do_sample=False)
     new = output[0, inputs.input_ids.size(1) :].tolist()
-    print(f"上限 {limit}：用了 {len(new)} 个，最后一个是", repr(tokenizer.decode(new[-1:])))
+    print(
+        f"上限 {limit}：用了 {len(new)} 个，最后一个是",
+        repr(tokenizer.decode(new[-1:])),
+    )
 # --8<-- [end:ends]

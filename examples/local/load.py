@@ -5,29 +5,35 @@
     MODEL=/path/to/Qwen2-0.5B-Instruct DEVICE=cpu python examples/local/load.py
 """
 
-# --8<-- [start:folder]
 import os
 import sys
 from pathlib import Path
 
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-# --8<-- [end:folder]
-
-if not Path(MODEL, "config.json").exists():
-    print(f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。", file=sys.stderr)
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
-# --8<-- [start:device]
+# --8<-- [start:setup]
+import os
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-# --8<-- [end:device]
+# --8<-- [end:setup]
 
 try:
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
-    print(f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。", file=sys.stderr)
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 # --8<-- [start:read]
@@ -41,7 +47,7 @@ print(type(model).__name__)
 # --8<-- [start:files]
 for file in sorted(Path(MODEL).glob("*")):
     if file.suffix in (".json", ".jinja", ".txt", ".safetensors"):
-        print(f"{file.stat().st_size:>13,}  {file.name}")
+        print(f"{file.stat().st_size:>11,}  {file.name}")
 # --8<-- [end:files]
 
 # --8<-- [start:config]
@@ -62,7 +68,9 @@ for name in (
 # --8<-- [start:size]
 weights = Path(MODEL) / "model.safetensors"
 with weights.open("rb") as file:
-    header = 8 + int.from_bytes(file.read(8), "little")  # 前 8 个字节写着后面那段 JSON 的长度
+    header = 8 + int.from_bytes(
+        file.read(8), "little"
+    )  # 前 8 个字节写着后面那段 JSON 的长度
 count = sum(p.numel() for p in model.parameters())
 print(f"参数        {count:>13,} 个")
 print(f"每个 2 字节 {count * 2:>13,} 字节")

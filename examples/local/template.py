@@ -9,31 +9,45 @@ import os
 import sys
 from pathlib import Path
 
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-
-if not Path(MODEL, "config.json").exists():
-    print(f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。", file=sys.stderr)
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
     sys.exit(2)
+
+# --8<-- [start:setup]
+import os
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+# --8<-- [end:setup]
+
 try:
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
-    print(f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。", file=sys.stderr)
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 # --8<-- [start:template]
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
 messages = [{"role": "user", "content": "详细介绍下你自己。"}]
-text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+text = tokenizer.apply_chat_template(
+    messages, tokenize=False, add_generation_prompt=True
+)
 print(text)
 # --8<-- [end:template]
 
 # --8<-- [start:without]
-print(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+print(
+    tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+)
 # --8<-- [end:without]
 
 # --8<-- [start:turns]
@@ -43,7 +57,9 @@ history = [
     {"role": "assistant", "content": "token 是模型读写文本的最小单位。"},
     {"role": "user", "content": "一个汉字是几个？"},
 ]
-print(tokenizer.apply_chat_template(history, tokenize=False, add_generation_prompt=True))
+print(
+    tokenizer.apply_chat_template(history, tokenize=False, add_generation_prompt=True)
+)
 # --8<-- [end:turns]
 
 # --8<-- [start:json]
@@ -94,7 +110,9 @@ ids = tokenizer.apply_chat_template(
 def roles(ids):
     """每个 <|im_start|> 后面那个 token，就是模型眼里的角色。"""
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    return [tokenizer.decode(ids[i + 1]) for i in range(len(ids) - 1) if ids[i] == start]
+    return [
+        tokenizer.decode(ids[i + 1]) for i in range(len(ids) - 1) if ids[i] == start
+    ]
 
 
 print(roles(ids))
@@ -121,7 +139,9 @@ print(roles(safe_ids))
 # --8<-- [end:safe]
 
 # --8<-- [start:same]
-usual = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True).input_ids
+usual = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True
+).input_ids
 print(encode_chat([system, *messages]) == usual)
 # --8<-- [end:same]
 
@@ -133,7 +153,11 @@ model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval
 def answer(ids):
     inputs = torch.tensor([ids], device=DEVICE)
     output = model.generate(
-        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=60, do_sample=False, repetition_penalty=1.0
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        max_new_tokens=60,
+        do_sample=False,
+        repetition_penalty=1.0,
     )
     return tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
 

@@ -16,7 +16,9 @@ from pathlib import Path
 CORPUS = Path(__file__).parent / "corpus"
 EVAL = Path(__file__).parent / "eval"
 BLOCK_FILES = ("self", "use", "local", "generate", "inside")
-DECLINE = "这个我没有学过。我只学过语言模型和这个站点，可以问我「什么是 token」这样的问题。"
+DECLINE = (
+    "这个我没有学过。我只学过语言模型和这个站点，可以问我「什么是 token」这样的问题。"
+)
 EARLY = "这句话里的「早点」是时间上早一些，相当于 early。"
 BREAKFAST = "这句话里的「早点」是早上吃的东西，相当于 breakfast。"
 
@@ -81,7 +83,12 @@ def parse(text, source="文本"):
 def entries():
     """语料里所有的块，按文件的次序。"""
     files = [CORPUS / f"{name}.txt" for name in BLOCK_FILES]
-    return [e for f in files if f.exists() for e in parse(f.read_text(encoding="utf-8"), f.name)]
+    return [
+        e
+        for f in files
+        if f.exists()
+        for e in parse(f.read_text(encoding="utf-8"), f.name)
+    ]
 
 
 def lines(name):
@@ -89,7 +96,13 @@ def lines(name):
     path = CORPUS / f"{name}.txt"
     if not path.exists():
         return []
-    return [s for s in (line.strip() for line in path.read_text(encoding="utf-8").splitlines()) if s]
+    return [
+        s
+        for s in (
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines()
+        )
+        if s
+    ]
 
 
 def normalize(question):
@@ -103,7 +116,9 @@ def normalize(question):
 
 def zaodian():
     """「早点」的句子与它们的意思：[(句子, 回答)]。"""
-    return [(s, EARLY) for s in lines("zaodian-early")] + [(s, BREAKFAST) for s in lines("zaodian-breakfast")]
+    return [(s, EARLY) for s in lines("zaodian-early")] + [
+        (s, BREAKFAST) for s in lines("zaodian-breakfast")
+    ]
 
 
 def dialogues():
@@ -126,7 +141,11 @@ def frames():
     found = lines("frames")
     for e in entries():
         names = "|".join(re.escape(a) for a in sorted(e.aliases, key=len, reverse=True))
-        pattern = re.compile(rf"(?<![a-z])(?:{names})(?![a-z])", re.IGNORECASE) if names else None
+        pattern = (
+            re.compile(rf"(?<![a-z])(?:{names})(?![a-z])", re.IGNORECASE)
+            if names
+            else None
+        )
         for question in e.questions if pattern else ():
             frame, count = pattern.subn("{}", question)
             if count == 1:
@@ -145,7 +164,11 @@ def clauses(entry):
 def load_eval(name):
     """`eval/<name>.jsonl`：dev 用来调，blind 只为模型卡打开一次。"""
     path = EVAL / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        json.loads(line)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
 
 
 def problems():
@@ -169,7 +192,9 @@ def problems():
             if key not in e.answer:
                 found.append(f"{where}：关键「{key}」不在「答」里")
             if others:
-                found.append(f"{where}：关键「{key}」也出现在 {'、'.join(others)} 的「答」里")
+                found.append(
+                    f"{where}：关键「{key}」也出现在 {'、'.join(others)} 的「答」里"
+                )
         found += [f"{where}：追问「{q}」没有追答" for q, a in e.follow_ups if not a]
         for question in e.questions:
             known = asked.setdefault(normalize(question), where)
@@ -177,7 +202,9 @@ def problems():
                 found.append(f"{where}：问法「{question}」在 {known} 里也有")
     for question in lines("decline"):
         if normalize(question) in asked:
-            found.append(f"decline.txt：「{question}」在 {asked[normalize(question)]} 里是能回答的")
+            found.append(
+                f"decline.txt：「{question}」在 {asked[normalize(question)]} 里是能回答的"
+            )
     alias_of = {}
     for e in all_entries:
         for alias in e.aliases:
@@ -185,16 +212,26 @@ def problems():
             if known != e.id:
                 found.append(f"{e.source} # {e.id}：别名「{alias}」已经属于 {known}")
     found += [
-        f"nouns.txt：「{n}」是 {alias_of[normalize(n)]} 的别名" for n in lines("nouns") if normalize(n) in alias_of
+        f"nouns.txt：「{n}」是 {alias_of[normalize(n)]} 的别名"
+        for n in lines("nouns")
+        if normalize(n) in alias_of
     ]
-    found += [f"zaodian：「{s}」里的「早点」不是正好一次" for s, _ in zaodian() if s.count("早点") != 1]
+    found += [
+        f"zaodian：「{s}」里的「早点」不是正好一次"
+        for s, _ in zaodian()
+        if s.count("早点") != 1
+    ]
     return found
 
 
 def main():
-    parser = argparse.ArgumentParser(description="数一数、检查、查看芥子的语料。", add_help=False)
+    parser = argparse.ArgumentParser(
+        description="数一数、检查、查看芥子的语料。", add_help=False
+    )
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument("--check", action="store_true", help="检查格式，有问题时退出码为 1")
+    parser.add_argument(
+        "--check", action="store_true", help="检查格式，有问题时退出码为 1"
+    )
     parser.add_argument("--show", metavar="ID", help="显示一块")
     args = parser.parse_args()
     try:
@@ -204,14 +241,22 @@ def main():
     if args.show:
         match = [e for e in all_entries if e.id == args.show]
         if not match:
-            sys.exit(f"没有 {args.show} 这一块；全部 id：{' '.join(e.id for e in all_entries)}")
+            sys.exit(
+                f"没有 {args.show} 这一块；全部 id：{' '.join(e.id for e in all_entries)}"
+            )
         print(match[0].answer, *match[0].questions, sep="\n")
         return
     size = sum(f.stat().st_size for f in CORPUS.glob("*.txt"))
     every = dialogues()
-    print(f"{len(all_entries)} 块，{len(every)} 段对话（{sum(len(d) > 1 for d in every)} 段多轮），{size:,} 字节")
-    print(f"早点：early {len(lines('zaodian-early'))} 句，breakfast {len(lines('zaodian-breakfast'))} 句")
-    print(f"没学过的问题 {len(lines('decline'))} 个，外来名词 {len(lines('nouns'))} 个，问法框架 {len(frames())} 个")
+    print(
+        f"{len(all_entries)} 块，{len(every)} 段对话（{sum(len(d) > 1 for d in every)} 段多轮），{size:,} 字节"
+    )
+    print(
+        f"早点：early {len(lines('zaodian-early'))} 句，breakfast {len(lines('zaodian-breakfast'))} 句"
+    )
+    print(
+        f"没学过的问题 {len(lines('decline'))} 个，外来名词 {len(lines('nouns'))} 个，问法框架 {len(frames())} 个"
+    )
     if args.check:
         found = problems()
         print(*found, sep="\n")

@@ -27,9 +27,13 @@ BEGIN, END = "<!-- 评测表：开始 -->", "<!-- 评测表：结束 -->"
 def load(folder):
     """读入模型与分词器；CPU 上用 float32。"""
     if not Path(folder, "config.json").exists():
-        sys.exit(f"找不到模型文件夹 {folder}：先运行 python examples/train/train.py --out {folder}")
+        sys.exit(
+            f"找不到模型文件夹 {folder}：先运行 python examples/train/train.py --out {folder}"
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32
+    ).eval(), tokenizer
 
 
 def answer_all(model, tokenizer, talks, sampled=False):
@@ -42,12 +46,20 @@ def answer_all(model, tokenizer, talks, sampled=False):
     Returns:
         与 talks 同序的 (token 列表（含结束符）, 文本, 是否自己停下)。
     """
-    order = sorted(range(len(talks)), key=lambda i: sum(len(m["content"]) for m in talks[i]))
+    order = sorted(
+        range(len(talks)), key=lambda i: sum(len(m["content"]) for m in talks[i])
+    )
     results = [None] * len(talks)
     settings = (
         {}
         if sampled
-        else {"do_sample": False, "repetition_penalty": 1.0, "temperature": None, "top_p": None, "top_k": None}
+        else {
+            "do_sample": False,
+            "repetition_penalty": 1.0,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+        }
     )
     for start in tqdm(range(0, len(order), BATCH), unit="批", leave=False):
         chosen = order[start : start + BATCH]
@@ -60,10 +72,18 @@ def answer_all(model, tokenizer, talks, sampled=False):
         )
         with torch.inference_mode():
             output = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, **settings)
-        for i, row in zip(chosen, output[:, inputs["input_ids"].size(1) :].tolist(), strict=True):
-            ends = [row.index(e) for e in model.generation_config.eos_token_id if e in row]
+        for i, row in zip(
+            chosen, output[:, inputs["input_ids"].size(1) :].tolist(), strict=True
+        ):
+            ends = [
+                row.index(e) for e in model.generation_config.eos_token_id if e in row
+            ]
             new = row[: min(ends)] if ends else row
-            results[i] = (new, tokenizer.decode(new, skip_special_tokens=True), bool(ends))
+            results[i] = (
+                new,
+                tokenizer.decode(new, skip_special_tokens=True),
+                bool(ends),
+            )
     return results
 
 
@@ -71,7 +91,10 @@ def as_messages(turns):
     """[(问, 答), …, (问, 答)] → 不含最后一句回答的 messages。"""
     messages = [{"role": "system", "content": SYSTEM}]
     for question, answer in turns:
-        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        messages += [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
     return messages[:-1]
 
 
@@ -79,16 +102,29 @@ def seen_wordings():
     """语料里的问法，连同框架套上每个别名、每个外来名词之后的问法，都已归一化。"""
     seen = {corpus.normalize(talk[0][0]) for talk in corpus.dialogues()}
     names = [a for e in corpus.entries() for a in e.aliases] + corpus.lines("nouns")
-    return seen | {corpus.normalize(frame.replace("{}", name)) for frame in corpus.frames() for name in names}
+    return seen | {
+        corpus.normalize(frame.replace("{}", name))
+        for frame in corpus.frames()
+        for name in names
+    }
 
 
 def judge_train(model, tokenizer, limit=None):
     """语料里的每段对话（多轮的看最后一轮），回答与语料逐字相同才算对。"""
     talks = corpus.dialogues()
-    talks += [talk[:n] for talk in corpus.dialogues() if len(talk) > 1 for n in range(2, len(talk))]
+    talks += [
+        talk[:n]
+        for talk in corpus.dialogues()
+        if len(talk) > 1
+        for n in range(2, len(talk))
+    ]
     talks = talks[:: max(1, len(talks) // limit)] if limit else talks
     results = answer_all(model, tokenizer, [as_messages(t) for t in talks])
-    wrong = [(t[-1][0], text) for t, (_, text, _) in zip(talks, results, strict=True) if text != t[-1][1]]
+    wrong = [
+        (t[-1][0], text)
+        for t, (_, text, _) in zip(talks, results, strict=True)
+        if text != t[-1][1]
+    ]
     return {"training": (len(talks) - len(wrong), len(talks))}, results, wrong
 
 
@@ -98,10 +134,19 @@ def judge_held_out(model, tokenizer, name, sampled=False):
     every = corpus.load_eval(name)
     questions = [q for q in every if corpus.normalize(q["question"]) not in seen]
     keys = {e.id: e.keys for e in corpus.entries()}
-    results = answer_all(model, tokenizer, [as_messages([(q["question"], "")]) for q in questions], sampled)
+    results = answer_all(
+        model,
+        tokenizer,
+        [as_messages([(q["question"], "")]) for q in questions],
+        sampled,
+    )
     counts, wrong = {}, []
     for q, (_, text, _) in zip(questions, results, strict=True):
-        right = any(k in text for k in keys[q["concept"]]) if q["concept"] else text.startswith(corpus.DECLINE[:9])
+        right = (
+            any(k in text for k in keys[q["concept"]])
+            if q["concept"]
+            else text.startswith(corpus.DECLINE[:9])
+        )
         good, total = counts.get(q["kind"], (0, 0))
         counts[q["kind"]] = (good + right, total + 1)
         if not right:
@@ -127,12 +172,22 @@ def table(rows):
 def main():
     parser = argparse.ArgumentParser(description="评测芥子。", add_help=False)
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument("--model", default=os.environ.get("MODEL", "examples/jiezi"), help="模型文件夹")
     parser.add_argument(
-        "--sets", nargs="+", choices=["train", "dev", "blind"], default=["train", "dev"], help="用哪些题"
+        "--model", default=os.environ.get("MODEL", "examples/jiezi"), help="模型文件夹"
+    )
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        choices=["train", "dev", "blind"],
+        default=["train", "dev"],
+        help="用哪些题",
     )
     parser.add_argument("--limit", type=int, help="训练题只抽查大约这么多道")
-    parser.add_argument("--sampled", action="store_true", help="另用抽样默认值（温度 0.7）答一遍，只报告")
+    parser.add_argument(
+        "--sampled",
+        action="store_true",
+        help="另用抽样默认值（温度 0.7）答一遍，只报告",
+    )
     parser.add_argument("--wrong", metavar="FILE", help="把答错的题写成 JSONL")
     parser.add_argument("--card", metavar="FILE", help="把表写进模型卡")
     args = parser.parse_args()
@@ -146,29 +201,59 @@ def main():
         else:
             counts, results, wrong, dropped = judge_held_out(model, tokenizer, name)
             rows += [
-                (f"{name}：换一种问法，答出关键事实", *share(counts["named"], counts["described"]), 0.85),
+                (
+                    f"{name}：换一种问法，答出关键事实",
+                    *share(counts["named"], counts["described"]),
+                    0.85,
+                ),
                 ("　其中点了名的", *share(counts["named"]), None),
                 ("　其中只描述的", *share(counts["described"]), None),
-                (f"{name}：没学过的，如实说没学过", *share(counts["off-topic"], counts["near-miss"]), 0.80),
+                (
+                    f"{name}：没学过的，如实说没学过",
+                    *share(counts["off-topic"], counts["near-miss"]),
+                    0.80,
+                ),
                 ("　其中似是而非的", *share(counts["near-miss"]), None),
             ]
             print(f"{name}：剔除了 {dropped} 道与语料或框架同样问法的题")
             if args.sampled:
                 counts, *_ = judge_held_out(model, tokenizer, name, sampled=True)
-                rows.append((f"{name}：同样的题，温度 0.7 抽样", *share(counts["named"], counts["described"]), None))
+                rows.append(
+                    (
+                        f"{name}：同样的题，温度 0.7 抽样",
+                        *share(counts["named"], counts["described"]),
+                        None,
+                    )
+                )
         everything += results
         mistakes += wrong
-    rows.append(("200 个 token 以内自己停下", *share((sum(r[2] for r in everything), len(everything))), 0.99))
-    rows.append(("是完整的 UTF-8", *share((sum("\ufffd" not in r[1] for r in everything), len(everything))), 1.0))
+    rows.append(
+        (
+            "200 个 token 以内自己停下",
+            *share((sum(r[2] for r in everything), len(everything))),
+            0.99,
+        )
+    )
+    rows.append(
+        (
+            "是完整的 UTF-8",
+            *share((sum("\ufffd" not in r[1] for r in everything), len(everything))),
+            1.0,
+        )
+    )
     print(table(rows))
     if args.wrong:
         Path(args.wrong).write_text(
-            "".join(json.dumps(w, ensure_ascii=False) + "\n" for w in mistakes), encoding="utf-8"
+            "".join(json.dumps(w, ensure_ascii=False) + "\n" for w in mistakes),
+            encoding="utf-8",
         )
     if args.card:
         card = Path(args.card)
         head, _, rest = card.read_text(encoding="utf-8").partition(BEGIN)
-        card.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        card.write_text(
+            f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.partition(END)[2]}",
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ import argparse
 from pathlib import Path
 
 import corpus
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import Qwen2Tokenizer
 
 VOCAB_SIZE = 4096
@@ -40,7 +48,14 @@ def training_text():
             yield from pair
     yield from corpus.lines("decline")
     yield from (s for s, _ in corpus.zaodian())
-    yield from [corpus.DECLINE, corpus.EARLY, corpus.BREAKFAST, f"system\n{SYSTEM}", "user\n", "assistant\n"] * 200
+    yield from [
+        corpus.DECLINE,
+        corpus.EARLY,
+        corpus.BREAKFAST,
+        f"system\n{SYSTEM}",
+        "user\n",
+        "assistant\n",
+    ] * 200
 
 
 def train_tokenizer(vocab_size=VOCAB_SIZE):
@@ -89,8 +104,15 @@ def save(tokenizer, folder):
 def main():
     parser = argparse.ArgumentParser(description="训练芥子的分词器。", add_help=False)
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument("--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）")
-    parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, help=f"词表大小（默认 {VOCAB_SIZE}）")
+    parser.add_argument(
+        "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
+    )
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        default=VOCAB_SIZE,
+        help=f"词表大小（默认 {VOCAB_SIZE}）",
+    )
     args = parser.parse_args()
     tokenizer = train_tokenizer(args.vocab_size)
     save(tokenizer, args.out)

@@ -63,8 +63,24 @@ SUFFIXES = (
     "，简单说",
     "，能讲讲吗",
 )
-CLAUSE_ENDS = ("", "", "", "，这是什么", "，叫什么", "的是什么", "，说的是什么", "是怎么回事", "，用的是什么", "？")
-OTHER_SYSTEMS = ("你是一个乐于助人的助手。", "你是芥子，一个教学用的小模型。", "请用中文回答。", "")
+CLAUSE_ENDS = (
+    "",
+    "",
+    "",
+    "，这是什么",
+    "，叫什么",
+    "的是什么",
+    "，说的是什么",
+    "是怎么回事",
+    "，用的是什么",
+    "？",
+)
+OTHER_SYSTEMS = (
+    "你是一个乐于助人的助手。",
+    "你是芥子，一个教学用的小模型。",
+    "请用中文回答。",
+    "",
+)
 
 
 def build_model(vocab_size):
@@ -135,16 +151,21 @@ class Encoder:
         self.tokenizer = tokenizer
         self.cache = {}
 
-    def encode(self, text):
-        if text not in self.cache:
-            self.cache[text] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return self.cache[text]
+    def encode(self, text, special=False):
+        """内容里写着的 <|im_end|> 是普通文字；只有模板自己的记号（special=True）才是特殊 token。"""
+        if (text, special) not in self.cache:
+            self.cache[text, special] = self.tokenizer(
+                text, split_special_tokens=not special
+            ).input_ids
+        return self.cache[text, special]
 
     def encode_split(self, text, rng):
         """随机在字与字之间切开，再分段编码：同一句话有许多种 token 序列。"""
         draw = rng.random()
         if draw < 0.3:
-            return self.encode(text)
+            return self.encode(
+                text, special=draw < 0.15
+            )  # 使用时，提问里的记号多半没有堵上
         p = 1.0 if draw > 0.8 else rng.random() * 0.8
         ids, start = [], 0
         for i in range(1, len(text) + 1):
@@ -156,19 +177,24 @@ class Encoder:
 
     def dialogue(self, turns, rng=None, system=SYSTEM):
         """一段对话的 (input_ids, labels)；只有回答和它的结束符计损失。rng 为 None 时不变化。"""
-        ids = self.encode(f"<|im_start|>system\n{system}<|im_end|>\n") if system else []
+        ids = (
+            self.encode(f"<|im_start|>system\n{system}<|im_end|>\n", special=True)
+            if system
+            else []
+        )
         ids, labels = list(ids), [IGNORE] * len(ids)
         for question, answer in turns:
             asked = self.encode_split(question, rng) if rng else self.encode(question)
-            head = self.encode("<|im_start|>user\n") + asked + self.encode("<|im_end|>\n<|im_start|>assistant\n")
-            body = self.encode(f"{answer}<|im_end|>")
+            head = self.encode("<|im_start|>user\n", special=True) + asked
+            head += self.encode("<|im_end|>\n<|im_start|>assistant\n", special=True)
+            body = self.encode(answer) + self.encode("<|im_end|>", special=True)
             ids += head + body + self.encode("\n")
             labels += [IGNORE] * len(head) + body + [IGNORE]
         return ids, labels
 
     def sentence(self, text):
         """一句普通文本，每个 token 都计损失。"""
-        ids = self.encode(f"{text}<|endoftext|>")
+        ids = self.encode(text) + self.encode("<|endoftext|>", special=True)
         return ids, list(ids)
 
 
@@ -179,11 +205,18 @@ def epoch_samples(encoder, epoch, seed=SEED):
     written, derived = corpus.lines("frames"), corpus.frames()
 
     def framed(name):
-        return vary(rng.choice(written if rng.random() < 0.3 else derived).replace("{}", name), rng)
+        return vary(
+            rng.choice(written if rng.random() < 0.3 else derived).replace("{}", name),
+            rng,
+        )
 
     zaodian, zaodian_frames = corpus.zaodian(), corpus.lines("zaodian-frames")
     talks = [[(vary(q, rng), e.answer)] for e in entries for q in e.questions]
-    talks += [[(vary(q, rng), corpus.DECLINE)] for q in corpus.lines("decline") for _ in range(2)]
+    talks += [
+        [(vary(q, rng), corpus.DECLINE)]
+        for q in corpus.lines("decline")
+        for _ in range(2)
+    ]
     for e in entries:
         for alias in e.aliases:
             talks += [[(framed(alias), e.answer)] for _ in range(2)]
@@ -192,15 +225,26 @@ def epoch_samples(encoder, epoch, seed=SEED):
             talks.append([(vary(clause + rng.choice(CLAUSE_ENDS), rng), e.answer)])
         if e.follow_ups:
             talks.append(
-                [(vary(rng.choice(e.questions), rng), e.answer), *[(vary(q, rng), a) for q, a in e.follow_ups]]
+                [
+                    (vary(rng.choice(e.questions), rng), e.answer),
+                    *[(vary(q, rng), a) for q, a in e.follow_ups],
+                ]
             )
     talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(3)]
-    talks += [talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)]  # 换话题的多轮
-    talks += [[(rng.choice(zaodian_frames).replace("{}", s), a)] for s, a in rng.sample(zaodian, len(zaodian) // 4)]
-    samples = [
-        encoder.dialogue(talk, rng, SYSTEM if rng.random() < 0.9 else rng.choice(OTHER_SYSTEMS)) for talk in talks
+    talks += [
+        talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)
+    ]  # 换话题的多轮
+    talks += [
+        [(rng.choice(zaodian_frames).replace("{}", s), a)]
+        for s, a in rng.sample(zaodian, len(zaodian) // 4)
     ]
-    samples += [encoder.sentence(s) for s, _ in rng.sample(zaodian, len(zaodian) // 2)]
+    samples = [
+        encoder.dialogue(
+            talk, rng, SYSTEM if rng.random() < 0.9 else rng.choice(OTHER_SYSTEMS)
+        )
+        for talk in talks
+    ]
+    samples += [encoder.sentence(s) for s, _ in zaodian]
     rng.shuffle(samples)
     return samples
 
@@ -208,7 +252,9 @@ def epoch_samples(encoder, epoch, seed=SEED):
 def epoch_batches(samples, seed, epoch, batch=BATCH):
     """长度相近的样本放进同一批，少补空位；批的次序打乱。"""
     rng = random.Random(f"{seed}-{epoch}-batches")
-    order = sorted(range(len(samples)), key=lambda i: len(samples[i][0]) + rng.random() * 8)
+    order = sorted(
+        range(len(samples)), key=lambda i: len(samples[i][0]) + rng.random() * 8
+    )
     batches = [order[i : i + batch] for i in range(0, len(order), batch)]
     rng.shuffle(batches)
     for members in batches:
@@ -216,7 +262,9 @@ def epoch_batches(samples, seed, epoch, batch=BATCH):
         length = max(len(ids) for ids, _ in chosen)
         # 右边补 0：因果掩码让前面的位置看不到它们，所以不需要 attention_mask
         input_ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in chosen])
-        labels = torch.tensor([lab + [IGNORE] * (length - len(lab)) for _, lab in chosen])
+        labels = torch.tensor(
+            [lab + [IGNORE] * (length - len(lab)) for _, lab in chosen]
+        )
         yield input_ids, labels
 
 
@@ -228,13 +276,17 @@ def add_dropout(model, p=DROPOUT):
             return (F.dropout(output[0], p, model.training), *output[1:])
         return F.dropout(output, p, model.training)
 
-    sublayers = [model.model.embed_tokens] + [s for layer in model.model.layers for s in (layer.self_attn, layer.mlp)]
+    sublayers = [model.model.embed_tokens] + [
+        s for layer in model.model.layers for s in (layer.self_attn, layer.mlp)
+    ]
     return [s.register_forward_hook(hook) for s in sublayers]
 
 
 def compute_loss(model, input_ids, labels):
     """下一个 token 的平均交叉熵，单位 nats；只在计损失的位置上算 logits。"""
-    hidden_states = model.model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1]  # (批, 序列-1, 隐藏)
+    hidden_states = model.model(input_ids=input_ids, use_cache=False).last_hidden_state[
+        :, :-1
+    ]  # (批, 序列-1, 隐藏)
     target = labels[:, 1:]
     chosen = target != IGNORE
     return F.cross_entropy(model.lm_head(hidden_states[chosen]), target[chosen])
@@ -243,7 +295,10 @@ def compute_loss(model, input_ids, labels):
 def build_optimizer(model):
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": 0.1},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
 
 
@@ -256,7 +311,16 @@ def learning_rate(step, total, peak=LEARNING_RATE):
     warm_up = max(1, total // 20)
     if step < warm_up:
         return peak * (step + 1) / warm_up
-    return peak * 0.5 * (1 + torch.cos(torch.tensor((step - warm_up) / (total - warm_up) * torch.pi)).item())
+    return (
+        peak
+        * 0.5
+        * (
+            1
+            + torch.cos(
+                torch.tensor((step - warm_up) / (total - warm_up) * torch.pi)
+            ).item()
+        )
+    )
 
 
 def save_checkpoint(path, model, optimizer, state):
@@ -266,7 +330,11 @@ def save_checkpoint(path, model, optimizer, state):
         tensors |= {f"optimizer.{i}.{key}": value for key, value in slot.items()}
     tensors["rng"] = torch.get_rng_state()
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, {"state": json.dumps(state)})
+    save_file(
+        {k: v.detach().contiguous() for k, v in tensors.items()},
+        temporary,
+        {"state": json.dumps(state)},
+    )
     os.replace(temporary, path)
 
 
@@ -276,7 +344,9 @@ def load_checkpoint(path, model, optimizer):
     with safe_open(path, "pt") as file, torch.no_grad():
         for name in file.keys():
             if name.startswith("model."):
-                model.get_parameter(name.removeprefix("model.")).copy_(file.get_tensor(name))
+                model.get_parameter(name.removeprefix("model.")).copy_(
+                    file.get_tensor(name)
+                )
             elif name.startswith("optimizer."):
                 _, i, key = name.split(".")
                 slots.setdefault(int(i), {})[key] = file.get_tensor(name)
@@ -312,7 +382,9 @@ def loss_curve(losses, path):
     )
 
 
-def train(out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_every=SAVE_EVERY):
+def train(
+    out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_every=SAVE_EVERY
+):
     """训练并写出一个模型文件夹；`out` 里有检查点时从那里接着来。
 
     Args:
@@ -332,11 +404,21 @@ def train(out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_ever
     optimizer = build_optimizer(model)
     add_dropout(model)
     settings = {"epochs": epochs, "seed": seed, "smoke": smoke}
-    state = {"epoch": 0, "batch": 0, "step": 0, "average": None, "losses": [], "seconds": 0.0, "settings": settings}
+    state = {
+        "epoch": 0,
+        "batch": 0,
+        "step": 0,
+        "average": None,
+        "losses": [],
+        "seconds": 0.0,
+        "settings": settings,
+    }
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, model, optimizer)
         if state["settings"] != settings:
-            sys.exit(f"{checkpoint} 是用别的设置 {state['settings']} 训练的：换一个 --out，或先删掉它。")
+            sys.exit(
+                f"{checkpoint} 是用别的设置 {state['settings']} 训练的：换一个 --out，或先删掉它。"
+            )
         print(f"从检查点接着训练：第 {state['step']} 步")
 
     def batches_of(epoch):
@@ -363,13 +445,24 @@ def train(out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_ever
                 state["step"] += 1
                 tokens += input_ids.numel()
                 average = state["average"]  # 最近约 50 步的滑动平均
-                average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+                average = (
+                    loss.item()
+                    if average is None
+                    else 0.98 * average + 0.02 * loss.item()
+                )
                 seconds = time.monotonic() - begun
-                state |= {"epoch": epoch, "batch": index + 1, "average": average, "seconds": before + seconds}
+                state |= {
+                    "epoch": epoch,
+                    "batch": index + 1,
+                    "average": average,
+                    "seconds": before + seconds,
+                }
                 if state["step"] % 20 == 1:
                     losses.append((state["step"], round(average, 4)))
                 bar.update()
-                bar.set_postfix_str(f"损失 {average:.3f}，{tokens / seconds:.0f} token/s")
+                bar.set_postfix_str(
+                    f"损失 {average:.3f}，{tokens / seconds:.0f} token/s"
+                )
                 if time.monotonic() - saved > save_every:
                     save_checkpoint(checkpoint, model, optimizer, state)
                     saved = time.monotonic()
@@ -379,17 +472,30 @@ def train(out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_ever
     save(tokenizer, out)
     loss_curve(losses, out / "loss.svg")
     checkpoint.unlink(missing_ok=True)
-    print(f"{model.num_parameters():,} 个参数，{state['step']} 步，{state['seconds'] / 60:.1f} 分钟", end="，")
+    print(
+        f"{model.num_parameters():,} 个参数，{state['step']} 步，{state['seconds'] / 60:.1f} 分钟",
+        end="，",
+    )
     print(f"末尾损失 {state['average']:.3f}，写到 {out}")
     return state["average"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description="从零训练芥子；被打断之后用同一条命令接着训练。", add_help=False)
+    parser = argparse.ArgumentParser(
+        description="从零训练芥子；被打断之后用同一条命令接着训练。", add_help=False
+    )
     parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument("--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"把语料读几轮（默认 {EPOCHS}）")
-    parser.add_argument("--smoke", action="store_true", help="只用 256 个样本、两轮，一分钟以内走完全部步骤")
+    parser.add_argument(
+        "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=EPOCHS, help=f"把语料读几轮（默认 {EPOCHS}）"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="只用 256 个样本、两轮，一分钟以内走完全部步骤",
+    )
     args = parser.parse_args()
     if args.epochs < 1:
         parser.error("--epochs 至少是 1")

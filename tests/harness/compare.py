@@ -10,7 +10,10 @@ NUMBER = re.compile(r" *[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 def tidy(text: str) -> str:
     """去掉行尾的空白和首尾的空行；行首的空格留着。"""
-    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = [
+        line.rstrip()
+        for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    ]
     return "\n".join(lines).strip("\n")
 
 
@@ -37,16 +40,25 @@ def agrees(want: str, got: str) -> bool:
     want, got = tidy(want), tidy(got)
     chunks, place = want.split("..."), 0
     for i, chunk in enumerate(chunks):
-        numbers = [m for m in FLOAT.finditer(chunk) if m.end() < len(chunk) or i == len(chunks) - 1]
+        numbers = [
+            m
+            for m in FLOAT.finditer(chunk)
+            if m.end() < len(chunk) or i == len(chunks) - 1
+        ]
         pattern, end = "", 0
         for number in numbers:  # 小数变成捕获组，其余原样
             pattern += re.escape(chunk[end : number.start()]) + f"({FLOAT.pattern})"
             end = number.end()
         compiled = re.compile(pattern + re.escape(chunk[end:]))
         match = compiled.fullmatch if i == len(chunks) - 1 else compiled.match
-        for start in range(place, len(got) + 1) if i else [0]:  # `...` 之后的段可以从任何位置开始
+        for start in (
+            range(place, len(got) + 1) if i else [0]
+        ):  # `...` 之后的段可以从任何位置开始
             found = match(got, start)
-            if found and all(close(n.group(), g) for n, g in zip(numbers, found.groups(), strict=True)):
+            if found and all(
+                close(n.group(), g)
+                for n, g in zip(numbers, found.groups(), strict=True)
+            ):
                 place = found.end()
                 break
         else:
@@ -58,4 +70,6 @@ class Checker(doctest.OutputChecker):
     """docstring 里的 doctest 用同一把尺子。"""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
-        return super().check_output(want, got, optionflags) or agrees(want.replace("<BLANKLINE>", ""), got)
+        return super().check_output(want, got, optionflags) or agrees(
+            want.replace("<BLANKLINE>", ""), got
+        )

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-PROGRESS = re.compile(r"(\d+%\|.*|\d+\S*(it|B)? )\[\d+:\d+.*\]")  # tqdm：Loading weights: 100%|██| 27/27 [00:00<…]
+PROGRESS = re.compile(
+    r"(\d+%\|.*|\d+\S*(it|B)? )\[\d+:\d+.*\]"
+)  # tqdm：Loading weights: 100%|██| 27/27 [00:00<…]
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # 始终写往当时的 1 号、2 号描述符；谁记住了它们都不会写丢
 STREAMS = [open(fd, "w", encoding="utf-8", buffering=1, closefd=False) for fd in (1, 2)]
@@ -33,7 +35,9 @@ class Result:
 def without_progress(text: str) -> str:
     """去掉 tqdm 的进度条：读者看得到它，但它不算警告。"""
     lines = re.split(r"[\r\n]+", CONTROL.sub("", text))
-    return "\n".join(line for line in lines if line.strip() and not PROGRESS.search(line))
+    return "\n".join(
+        line for line in lines if line.strip() and not PROGRESS.search(line)
+    )
 
 
 @contextlib.contextmanager
@@ -51,14 +55,23 @@ def captured(result: Result):
             os.dup2(file.fileno(), fd)
         stack.enter_context(contextlib.redirect_stdout(STREAMS[0]))
         stack.enter_context(contextlib.redirect_stderr(STREAMS[1]))
-        for handler in logging.getLogger("transformers").handlers:  # 若在别处先导入，它记住的是旧的 stderr
+        for handler in logging.getLogger(
+            "transformers"
+        ).handlers:  # 若在别处先导入，它记住的是旧的 stderr
             if isinstance(handler, logging.StreamHandler):
                 handler.setStream(STREAMS[1])
         log = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.resetwarnings()
-        for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        for hidden in (
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            ImportWarning,
+            ResourceWarning,
+        ):
             warnings.simplefilter("ignore", hidden)  # Python 自己默认就不给读者看的
-        warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
+        warnings.filterwarnings(
+            "default", category=DeprecationWarning, module="__main__"
+        )
         try:
             yield
         finally:
@@ -68,8 +81,14 @@ def captured(result: Result):
             for file in files:
                 file.seek(0)
                 texts.append(file.read().decode("utf-8", "replace"))
-            shown = [warnings.formatwarning(w.message, w.category, w.filename, w.lineno) for w in log]
-            result.out, result.err = texts[0], without_progress(texts[1] + "\n" + "".join(shown))
+            shown = [
+                warnings.formatwarning(w.message, w.category, w.filename, w.lineno)
+                for w in log
+            ]
+            result.out, result.err = (
+                texts[0],
+                without_progress(texts[1] + "\n" + "".join(shown)),
+            )
 
 
 def fresh_start() -> None:
@@ -85,7 +104,10 @@ def run_python(script: Path, line: int, source: str, namespace: dict) -> Result:
     """在 namespace 里执行一节 Python；行号与脚本对齐，回溯指向脚本自己的行。"""
     result = Result()
     try:
-        with mock.patch.object(sys, "path", [str(script.parent), *sys.path]), captured(result):
+        with (
+            mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
+            captured(result),
+        ):
             exec(compile("\n" * (line - 1) + source, str(script), "exec"), namespace)
     except (Exception, SystemExit) as error:
         report = traceback.TracebackException.from_exception(error)
@@ -98,11 +120,16 @@ def run_python(script: Path, line: int, source: str, namespace: dict) -> Result:
 def run_bash(source: str, groups: list[int]) -> Result:
     """用真的 bash 执行一节；它的进程组记进 groups，页面结束时一并收走（后台的服务也在内）。"""
     result = Result()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    path = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    )
     command = ["bash", "-euo", "pipefail", "-c", source]
     with captured(result):
         process = subprocess.Popen(
-            command, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=os.environ | {"PATH": path},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         groups.append(process.pid)
         try:

@@ -17,9 +17,14 @@ from .compare import agrees, shape, tidy
 from .snippets import INCLUDE, SnippetError, extract, find
 
 JIEZI = "芥子"
-MODELS = ("Qwen2-0.5B-Instruct", "Qwen2-7B-Instruct")  # 输出块的标题里可以出现的别的模型
+MODELS = (
+    "Qwen2-0.5B-Instruct",
+    "Qwen2-7B-Instruct",
+)  # 输出块的标题里可以出现的别的模型
 OUTPUT, CPU, ANY, VARIES = "输出", "输出 · CPU", "输出 · 任何模型", "输出 · 每次不同"
-TITLES = {OUTPUT: JIEZI, CPU: JIEZI, ANY: None, VARIES: None} | {f"{OUTPUT} · {model}": model for model in MODELS}
+TITLES = {OUTPUT: JIEZI, CPU: JIEZI, ANY: None, VARIES: None} | {
+    f"{OUTPUT} · {model}": model for model in MODELS
+}
 SUFFIXES = {"python": ".py", "bash": ".sh"}
 SHOWN = {*SUFFIXES, "text", "json"}  # 整个文件只展示、不执行时可用的语言
 INFO = re.compile(r'(?P<language>\w+)(?: title="(?P<title>[^"]*)")?')
@@ -29,7 +34,9 @@ LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
 def model_name() -> str:
     """正在跑的模型，从 MODEL 的文件夹名认出；认不出就是文件夹名本身。"""
     name = Path(os.environ.get("MODEL", "examples/jiezi")).resolve().name
-    known = [model for model in MODELS if model in name.replace("___", ".")]  # ModelScope 把点存成 ___
+    known = [
+        model for model in MODELS if model in name.replace("___", ".")
+    ]  # ModelScope 把点存成 ___
     return JIEZI if name == "jiezi" else known[0] if known else name
 
 
@@ -44,7 +51,9 @@ class Fence:
     info: str
     body: str
     role: str = "code"  # code 执行；output 比较；shown 整个文件，只展示；wrong 写错了
-    problem: str = ""  # 错在哪里；写错了的 python、bash 围栏仍是 code，后面的会话跟着停下
+    problem: str = (
+        ""  # 错在哪里；写错了的 python、bash 围栏仍是 code，后面的会话跟着停下
+    )
     title: str = ""
     path: str = ""
     section: str = ""
@@ -81,7 +90,16 @@ def fences(text: str) -> list[Fence]:
         prefix = re.match("[^`~]*", opening)[0]
         body = "\n".join(line.removeprefix(prefix) for line in body[:-1])
         line = text.count("\n", 0, region.start) + 1
-        found.append(Fence(region.start, region.end, line, prefix, region.lexemes["info"].strip(), body))
+        found.append(
+            Fence(
+                region.start,
+                region.end,
+                line,
+                prefix,
+                region.lexemes["info"].strip(),
+                body,
+            )
+        )
     if [fence.line for fence in found] != scan(text):
         raise pytest.Collector.CollectError(
             f"围栏没有收尾或没被认出：收到的在第 {[f.line for f in found]} 行，"
@@ -97,7 +115,9 @@ def fences(text: str) -> list[Fence]:
 def classify(fence: Fence, last: Fence | None) -> None:
     """认出围栏的角色；last 是它前面最近的 code。"""
     info = INFO.fullmatch(fence.info)
-    language, fence.title = (info["language"], info["title"] or "") if info else ("", "")
+    language, fence.title = (
+        (info["language"], info["title"] or "") if info else ("", "")
+    )
     include = INCLUDE.fullmatch(fence.body.strip())
     if include:
         fence.path, fence.section = include["path"], include["section"] or ""
@@ -112,14 +132,22 @@ def classify(fence: Fence, last: Fence | None) -> None:
         else:
             last.outputs.append(fence)
     elif not include:
-        hint = f"text 的标题只能是：{'、'.join(TITLES)}" if language == "text" else '要写 --8<-- "章/文件:节"'
+        hint = (
+            f"text 的标题只能是：{'、'.join(TITLES)}"
+            if language == "text"
+            else '要写 --8<-- "章/文件:节"'
+        )
         fence.problem = f"代码和文件不能直接写在页面上，{hint}"
     elif fence.title:
         fence.role = "shown"
         if fence.section or fence.title != f"examples/{fence.path}":
-            fence.problem = f'展示整个文件时不写节名，标题写成 title="examples/{fence.path}"'
+            fence.problem = (
+                f'展示整个文件时不写节名，标题写成 title="examples/{fence.path}"'
+            )
     elif not fence.section:
-        fence.problem = f'要执行就写节名；要展示整个文件就加 title="examples/{fence.path}"'
+        fence.problem = (
+            f'要执行就写节名；要展示整个文件就加 title="examples/{fence.path}"'
+        )
     elif Path(fence.path).suffix != SUFFIXES.get(language):
         fence.problem = f"{language} 围栏里引用了 {fence.path}"
     if fence.problem:
@@ -130,7 +158,12 @@ class Page:
     """一页的会话。各项都可以单独跑：需要的前文会先补跑。"""
 
     def __init__(self, root: Path, document: Document, model: str, update: bool):
-        self.root, self.document, self.model, self.update = root, document, model, update
+        self.root, self.document, self.model, self.update = (
+            root,
+            document,
+            model,
+            update,
+        )
         self.name = Path(document.path).relative_to(root).as_posix()
         self.fences = fences(document.text)
         self.edits: dict[int, tuple[int, str]] = {}  # 起点 -> (终点, 新文字)
@@ -149,7 +182,9 @@ class Page:
 
     def where(self, fence: Fence) -> str:
         source = fence.code or fence
-        script = f" · examples/{source.path} · 节 {source.section}" if source.section else ""
+        script = (
+            f" · examples/{source.path} · 节 {source.section}" if source.section else ""
+        )
         return f"{self.name}:{fence.line}{script}"
 
     def check_wrong(self, fence: Fence) -> str:
@@ -168,7 +203,11 @@ class Page:
         if result.err:
             return f"代码发出了警告，或往标准错误写了东西：\n{result.err}"
         wanted = any(output.for_model in (None, self.model) for output in fence.outputs)
-        if tidy(result.out) and not wanted and (self.model == JIEZI or not fence.outputs):
+        if (
+            tidy(result.out)
+            and not wanted
+            and (self.model == JIEZI or not fence.outputs)
+        ):
             if self.update and self.model == JIEZI and not fence.outputs:
                 return self.write(fence)
             return f'缺少输出：代码打印了东西，后面却没有 text title="{OUTPUT}"。打印的是：\n{tidy(result.out)}'
@@ -212,20 +251,30 @@ class Page:
             return execute.Result(failure=str(error))
         if fence.path.endswith(".sh"):
             return execute.run_bash(source, self.groups)
-        return execute.run_python(self.root / "examples" / fence.path, line, source, self.document.namespace)
+        return execute.run_python(
+            self.root / "examples" / fence.path, line, source, self.document.namespace
+        )
 
     def write(self, fence: Fence) -> str | None:
         """记下一处改写：output 换掉内容，code 后面添一块输出。"""
         out = tidy((fence.code or fence).result.out)
         if "```" in out or "~~~" in out:
             return "输出里有围栏符号，--update-outputs 写不进页面"
-        body = "".join((fence.prefix + line if line else "") + "\n" for line in out.split("\n"))
+        body = "".join(
+            (fence.prefix + line if line else "") + "\n" for line in out.split("\n")
+        )
         text = self.document.text
         if fence.role == "output":
-            start, end = text.index("\n", fence.start) + 1, text.rindex("\n", fence.start, fence.end) + 1
+            start, end = (
+                text.index("\n", fence.start) + 1,
+                text.rindex("\n", fence.start, fence.end) + 1,
+            )
             self.edits[start] = end, body
         else:
-            self.edits[fence.end] = fence.end, f'\n\n{fence.prefix}```text title="{OUTPUT}"\n{body}{fence.prefix}```'
+            self.edits[fence.end] = (
+                fence.end,
+                f'\n\n{fence.prefix}```text title="{OUTPUT}"\n{body}{fence.prefix}```',
+            )
 
     def close(self) -> bool:
         """收走后台进程，还原环境变量，写回改动；返回是否改了文件。"""

@@ -17,7 +17,11 @@ from .pages import Page, model_name
 
 SybilFile = sybil.SybilFile
 COLLECT, WRITTEN = pytest.StashKey(), pytest.StashKey()
-TIERS = {"default": "cpu", "gpu": "cuda", "canary": "cpu"}  # 档位 -> DEVICE；canary 只是换了最新版本的库
+TIERS = {
+    "default": "cpu",
+    "gpu": "cuda",
+    "canary": "cpu",
+}  # 档位 -> DEVICE；canary 只是换了最新版本的库
 
 
 class Docstrings(PythonDocStringDocument):
@@ -28,20 +32,34 @@ class Docstrings(PythonDocStringDocument):
         self.namespace.update(__name__=script.stem, __file__=self.path)
         self.pop_evaluator(self.import_document)
         path = [str(script.parent), *sys.path]
-        with mock.patch.object(sys, "argv", [self.path]), mock.patch.object(sys, "path", path):
+        with (
+            mock.patch.object(sys, "argv", [self.path]),
+            mock.patch.object(sys, "path", path),
+        ):
             exec(compile(self.text, self.path, "exec"), self.namespace)
         raise NotEvaluated
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("认识模型")
-    group.addoption("--update-outputs", action="store_true", help="用真实输出改写页面上的输出块")
-    group.addoption("--tier", choices=TIERS, default="default", help="default：CPU；gpu：CUDA；canary：最新版本的库")
+    group.addoption(
+        "--update-outputs", action="store_true", help="用真实输出改写页面上的输出块"
+    )
+    group.addoption(
+        "--tier",
+        choices=TIERS,
+        default="default",
+        help="default：CPU；gpu：CUDA；canary：最新版本的库",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: 需要 CUDA，只在 --tier gpu 跑")
-    os.environ.update(DEVICE=TIERS[config.getoption("tier")], HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    os.environ.update(
+        DEVICE=TIERS[config.getoption("tier")],
+        HF_HUB_OFFLINE="1",
+        TRANSFORMERS_OFFLINE="1",
+    )
     root, update = config.rootpath, config.getoption("update_outputs")
 
     def page(document: Document):
@@ -75,7 +93,10 @@ def pytest_collection_modifyitems(config, items):
     gpu_tier = config.getoption("tier") == "gpu"
     reason = no_cuda() if gpu_tier else "只在 gpu 档跑：pytest --tier gpu"
     for item in items:
-        if reason and (item.get_closest_marker("gpu") or (gpu_tier and isinstance(item.parent, SybilFile))):
+        if reason and (
+            item.get_closest_marker("gpu")
+            or (gpu_tier and isinstance(item.parent, SybilFile))
+        ):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -27,7 +27,9 @@ def sections(script: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
             continue
         mark = MARK.fullmatch(line.rstrip())
         if mark is None:
-            problems.append(f"{script}:{number}: 节标记写错了（节名用小写 ASCII 字母、数字、- 和 _）：{line.strip()}")
+            problems.append(
+                f"{script}:{number}: 节标记写错了（节名用小写 ASCII 字母、数字、- 和 _）：{line.strip()}"
+            )
         elif mark["type"] == "start":
             if mark["name"] in opened or mark["name"] in found:
                 problems.append(f"{script}:{number}: 节 {mark['name']} 重复")
@@ -36,14 +38,19 @@ def sections(script: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
             problems.append(f"{script}:{number}: 节 {mark['name']} 有 end 没有 start")
         else:
             found[mark["name"]] = (opened.pop(mark["name"]), number)
-    problems += [f"{script}:{number}: 节 {name} 没有收尾（缺 end 标记）" for name, number in opened.items()]
+    problems += [
+        f"{script}:{number}: 节 {name} 没有收尾（缺 end 标记）"
+        for name, number in opened.items()
+    ]
     return found, problems
 
 
 def find(root: Path, path: str) -> Path:
     """examples/ 下的文件；没有就抛 SnippetError。"""
     script = root / "examples" / path
-    if not script.is_file() or not script.resolve().is_relative_to((root / "examples").resolve()):
+    if not script.is_file() or not script.resolve().is_relative_to(
+        (root / "examples").resolve()
+    ):
         raise SnippetError(f"没有文件 examples/{path}")
     return script
 
@@ -59,7 +66,9 @@ def extract(root: Path, path: str, name: str) -> tuple[int, str]:
     if problems:
         raise SnippetError("\n".join(problems))
     if name not in found:
-        raise SnippetError(f"examples/{path} 里没有节 {name}；有的是：{'、'.join(found) or '（无）'}")
+        raise SnippetError(
+            f"examples/{path} 里没有节 {name}；有的是：{'、'.join(found) or '（无）'}"
+        )
     start, end = found[name]
     lines = script.read_text("utf-8").split("\n")[start : end - 1]
     return start + 1, textwrap.dedent("\n".join(lines)) + "\n"

@@ -29,26 +29,39 @@ class Loader(yaml.SafeLoader):
     """读 mkdocs.yml；其中的 !!python/name: 之类不去解析。"""
 
 
-Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+Loader.add_multi_constructor(
+    "tag:yaml.org,2002:python/", lambda loader, suffix, node: None
+)
 Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def pages(root: Path) -> dict[str, str]:
     """docs/ 下的全部页面：相对路径 -> 内容。"""
     docs = root / "docs"
-    return {page.relative_to(docs).as_posix(): page.read_text("utf-8") for page in sorted(docs.rglob("*.md"))}
+    return {
+        page.relative_to(docs).as_posix(): page.read_text("utf-8")
+        for page in sorted(docs.rglob("*.md"))
+    }
 
 
 def scripts(root: Path) -> list[str]:
     """会写节标记的脚本，含练习，不含 examples/jiezi、examples/train。"""
     base = root / "examples"
-    paths = [path.relative_to(base) for path in sorted(base.rglob("*")) if path.suffix in SUFFIXES]
+    paths = [
+        path.relative_to(base)
+        for path in sorted(base.rglob("*"))
+        if path.suffix in SUFFIXES
+    ]
     return [path.as_posix() for path in paths if path.parts[0] not in SKIPPED]
 
 
 def chapter_scripts(root: Path) -> list[str]:
     """四章里的脚本，不含下一级文件夹（练习）。"""
-    return [name for name in scripts(root) if name.count("/") == 1 and name.split("/")[0] in CHAPTERS]
+    return [
+        name
+        for name in scripts(root)
+        if name.count("/") == 1 and name.split("/")[0] in CHAPTERS
+    ]
 
 
 def includes(text: str) -> set[tuple[str, str]]:
@@ -70,20 +83,36 @@ def check_includes(root: Path) -> list[str]:
 
 def check_sections(root: Path) -> list[str]:
     """节的标记写对了，成对，不重名。"""
-    return [problem for name in scripts(root) for problem in sections(root / "examples" / name)[1]]
+    return [
+        problem
+        for name in scripts(root)
+        for problem in sections(root / "examples" / name)[1]
+    ]
 
 
 def check_sections_used(root: Path) -> list[str]:
     """每一节都有页面用到。"""
     used = set().union(*map(includes, pages(root).values()))
-    found = [(name, section) for name in scripts(root) for section in sections(root / "examples" / name)[0]]
-    return [f"examples/{name}: 没有页面用到节 {section}" for name, section in found if (name, section) not in used]
+    found = [
+        (name, section)
+        for name in scripts(root)
+        for section in sections(root / "examples" / name)[0]
+    ]
+    return [
+        f"examples/{name}: 没有页面用到节 {section}"
+        for name, section in found
+        if (name, section) not in used
+    ]
 
 
 def check_scripts_mentioned(root: Path) -> list[str]:
     """四章里的每个脚本都有页面提到。"""
     text = "\n".join(pages(root).values())
-    return [f"examples/{name}: 没有页面提到它" for name in chapter_scripts(root) if name not in text]
+    return [
+        f"examples/{name}: 没有页面提到它"
+        for name in chapter_scripts(root)
+        if name not in text
+    ]
 
 
 def check_nav(root: Path) -> list[str]:
@@ -93,9 +122,15 @@ def check_nav(root: Path) -> list[str]:
         return ["没有 mkdocs.yml"] if pages(root) else []
     listed = set(flatten(yaml.load(config.read_text("utf-8"), Loader).get("nav") or []))
     local = {entry for entry in listed if not re.match(r"\w+://", entry)}
-    missing = [e for e in local if not (root / "docs" / e).is_file() and not (root / "examples" / e).is_file()]
+    missing = [
+        e
+        for e in local
+        if not (root / "docs" / e).is_file() and not (root / "examples" / e).is_file()
+    ]
     return [f"mkdocs.yml: 导航里的 {entry} 不存在" for entry in sorted(missing)] + [
-        f"docs/{page}: 不在 mkdocs.yml 的导航里" for page in pages(root) if page not in listed
+        f"docs/{page}: 不在 mkdocs.yml 的导航里"
+        for page in pages(root)
+        if page not in listed
     ]
 
 
@@ -103,7 +138,11 @@ def flatten(nav) -> list[str]:
     """导航树里的全部条目。"""
     if isinstance(nav, str):
         return [nav]
-    return [entry for part in (nav.values() if isinstance(nav, dict) else nav) for entry in flatten(part)]
+    return [
+        entry
+        for part in (nav.values() if isinstance(nav, dict) else nav)
+        for entry in flatten(part)
+    ]
 
 
 def check_mirror(root: Path) -> list[str]:
@@ -113,9 +152,13 @@ def check_mirror(root: Path) -> list[str]:
         name = page.removesuffix(".md")
         used = {path for path, section in includes(text) if section}
         same = {f"{name}{suffix}" for suffix in SUFFIXES}
-        exempt = name.split("/")[0] not in CHAPTERS or name.endswith(("/exercises", "/index"))
+        exempt = name.split("/")[0] not in CHAPTERS or name.endswith(
+            ("/exercises", "/index")
+        )
         if used and not used & same and not exempt:
-            problems.append(f"docs/{page}: 没有用同名的 examples/{name}.py，用的是 {'、'.join(sorted(used))}")
+            problems.append(
+                f"docs/{page}: 没有用同名的 examples/{name}.py，用的是 {'、'.join(sorted(used))}"
+            )
     return problems
 
 
@@ -127,7 +170,9 @@ def check_no_typed_code(root: Path) -> list[str]:
         html = markdown.markdown(text, extensions=EXTENSIONS, extension_configs=configs)
         rendered, found = html.count("<pre"), len(scan(text))
         if rendered != found:
-            problems.append(f"docs/{page}: 渲染出 {rendered} 个代码块，围栏有 {found} 个；代码只能写在围栏里")
+            problems.append(
+                f"docs/{page}: 渲染出 {rendered} 个代码块，围栏有 {found} 个；代码只能写在围栏里"
+            )
     return problems
 
 

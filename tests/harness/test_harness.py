@@ -61,7 +61,11 @@ def site(pytester, monkeypatch):
     )
 
     def run(page=None, *args, **files):
-        put(pytester.path, ({"docs/local/load.md": page} if page is not None else {}) | files.get("files", {}))
+        put(
+            pytester.path,
+            ({"docs/local/load.md": page} if page is not None else {})
+            | files.get("files", {}),
+        )
         result = pytester.runpytest_inprocess("docs", *args)
         return result.parseoutcomes(), result.stdout.str()
 
@@ -78,13 +82,19 @@ def put(root, files):
 
 def script(body):
     """把一段代码放进 local/load.py 的 hello 节。"""
-    return {"examples/local/load.py": f"# --8<-- [start:hello]\n{body}\n# --8<-- [end:hello]\n"}
+    return {
+        "examples/local/load.py": f"# --8<-- [start:hello]\n{body}\n# --8<-- [end:hello]\n"
+    }
 
 
 def bash(body, output=""):
     """一页只有一个 bash 围栏，和它的脚本。"""
-    page = '```bash\n--8<-- "local/ask.sh:run"\n```\n' + (f'```text title="输出"\n{output}\n```\n' if output else "")
-    return page, {"examples/local/ask.sh": f"# --8<-- [start:run]\n{body}\n# --8<-- [end:run]\n"}
+    page = '```bash\n--8<-- "local/ask.sh:run"\n```\n' + (
+        f'```text title="输出"\n{output}\n```\n' if output else ""
+    )
+    return page, {
+        "examples/local/ask.sh": f"# --8<-- [start:run]\n{body}\n# --8<-- [end:run]\n"
+    }
 
 
 # 绿的
@@ -141,18 +151,31 @@ def test_model_name(monkeypatch, folder, name):
 
 def test_varying_output_compares_its_shape(site):
     page = HELLO + '```text title="输出 · 每次不同"\n用时 12.5 秒，共  3 次\n```\n'
-    assert site(page, files=script("print('用时 1.75 秒，共 41 次')"))[0] == {"passed": 2}
+    assert site(page, files=script("print('用时 1.75 秒，共 41 次')"))[0] == {
+        "passed": 2
+    }
     assert site(page, files=script("print('用时 1.75 分，共 41 次')"))[0]["failed"] == 1
 
 
 def test_whole_file_is_shown_not_run(site):
-    page = PAGE + '\n```python title="examples/local/load.py"\n--8<-- "local/load.py"\n```\n'
+    page = (
+        PAGE
+        + '\n```python title="examples/local/load.py"\n--8<-- "local/load.py"\n```\n'
+    )
     assert site(page)[0] == {"passed": 5}
-    assert site(page.replace('title="examples/local/load.py"', 'title="load.py"'))[0]["failed"] == 1
     assert (
-        site(page.replace('"examples/local/load.py"\n--8<-- "local/load.py"', '"examples/x.py"\n--8<-- "x.py"'))[0][
+        site(page.replace('title="examples/local/load.py"', 'title="load.py"'))[0][
             "failed"
         ]
+        == 1
+    )
+    assert (
+        site(
+            page.replace(
+                '"examples/local/load.py"\n--8<-- "local/load.py"',
+                '"examples/x.py"\n--8<-- "x.py"',
+            )
+        )[0]["failed"]
         == 1
     )
 
@@ -179,36 +202,94 @@ def test_page_does_not_leak_environment_or_modules(site):
 # 红的：(页面, 要改的文件, 消息里要有的话)
 
 RED = {
-    "输出错": (PAGE.replace("你好，芥子", "你好，种子"), {}, ["输出不一致", "你好，种子", "你好，芥子"]),
-    "小数错": (PAGE.replace("0.333 7", "0.334 7"), {}, ["docs/local/load.md:13 · examples/local/load.py · 节 third"]),
+    "输出错": (
+        PAGE.replace("你好，芥子", "你好，种子"),
+        {},
+        ["输出不一致", "你好，种子", "你好，芥子"],
+    ),
+    "小数错": (
+        PAGE.replace("0.333 7", "0.334 7"),
+        {},
+        ["docs/local/load.md:13 · examples/local/load.py · 节 third"],
+    ),
     "整数错": (PAGE.replace("0.333 7", "0.333 8"), {}, ["实际得到的：\n芥子 0.333"]),
     "缺少输出": (HELLO, {}, ["缺少输出", "你好，芥子"]),
-    "只有别的模型的输出": (HELLO + '```text title="输出 · Qwen2-0.5B-Instruct"\n你好，芥子\n```\n', {}, ["缺少输出"]),
-    "多余的输出": (HELLO + '```text title="输出"\nx\n```\n', script("x = 1"), ["什么也没打印"]),
+    "只有别的模型的输出": (
+        HELLO + '```text title="输出 · Qwen2-0.5B-Instruct"\n你好，芥子\n```\n',
+        {},
+        ["缺少输出"],
+    ),
+    "多余的输出": (
+        HELLO + '```text title="输出"\nx\n```\n',
+        script("x = 1"),
+        ["什么也没打印"],
+    ),
     "空的输出块": (HELLO + '```text title="输出"\n```\n', {}, ["输出不一致"]),
     "前面没有代码的输出": ('```text title="输出"\nx\n```\n', {}, ["前面没有代码"]),
     "直接写的代码": ("```python\nprint(1)\n```\n", {}, ["不能直接写在页面上"]),
-    "引用之外还写了代码": (HELLO.replace("\n```\n", "\nprint(1)\n```\n"), {}, ["不能直接写在页面上"]),
+    "引用之外还写了代码": (
+        HELLO.replace("\n```\n", "\nprint(1)\n```\n"),
+        {},
+        ["不能直接写在页面上"],
+    ),
     "不认识的围栏": ("```console\n$ ls\n```\n", {}, ["不认识的围栏：console"]),
     "没有语言的围栏": ("```\nx\n```\n", {}, ["不认识的围栏"]),
-    "写错的标题": (PAGE + '```text title="输出 · Qwen2-0.5B-Instrcut"\nx\n```\n', {}, ["标题只能是"]),
+    "写错的标题": (
+        PAGE + '```text title="输出 · Qwen2-0.5B-Instrcut"\nx\n```\n',
+        {},
+        ["标题只能是"],
+    ),
     "没有标题的 text": (PAGE + "```text\nx\n```\n", {}, ["标题只能是"]),
     "列表里的围栏": ("- " + HELLO.replace("\n", "\n  ").rstrip() + "\n", {}, []),
     "没有收尾的围栏": (PAGE.rstrip("`\n"), {}, ["没有收尾"]),
-    "语言与脚本不符": (HELLO.replace("```python", "```bash"), {}, ["bash 围栏里引用了 local/load.py"]),
+    "语言与脚本不符": (
+        HELLO.replace("```python", "```bash"),
+        {},
+        ["bash 围栏里引用了 local/load.py"],
+    ),
     "没有写节": (HELLO.replace(":hello", ""), {}, ["要执行就写节名"]),
-    "没有这个文件": (HELLO.replace("load.py", "lost.py"), {}, ["没有文件 examples/local/lost.py"]),
+    "没有这个文件": (
+        HELLO.replace("load.py", "lost.py"),
+        {},
+        ["没有文件 examples/local/lost.py"],
+    ),
     "没有这一节": (HELLO.replace("hello", "lost"), {}, ["没有节 lost", "hello、third"]),
-    "节没有收尾": (HELLO, {"examples/local/load.py": "# --8<-- [start:hello]\nx = 1\n"}, ["hello 没有收尾"]),
-    "异常": (PAGE, script("x = 1\nx / 0"), ['load.py", line 3', "x / 0", "ZeroDivisionError", "前面的代码没有跑通"]),
+    "节没有收尾": (
+        HELLO,
+        {"examples/local/load.py": "# --8<-- [start:hello]\nx = 1\n"},
+        ["hello 没有收尾"],
+    ),
+    "异常": (
+        PAGE,
+        script("x = 1\nx / 0"),
+        ['load.py", line 3', "x / 0", "ZeroDivisionError", "前面的代码没有跑通"],
+    ),
     "退出": (HELLO, script("raise SystemExit(2)"), ["SystemExit: 2"]),
     "语法错误": (HELLO, script("x ="), ["SyntaxError", "line 2"]),
-    "警告": (HELLO, script("import warnings\nwarnings.warn('当心')"), ["发出了警告", "UserWarning: 当心"]),
-    "日志": (HELLO, script("import logging\nlogging.getLogger('a').warning('当心')"), ["发出了警告", "当心"]),
-    "标准错误": (HELLO, script("import os\nos.write(2, '当心'.encode())"), ["发出了警告", "当心"]),
-    "bash 失败": (*bash("echo 一\nfalse | cat\necho 二", "一\n二"), ["bash 的退出码是 1"]),
+    "警告": (
+        HELLO,
+        script("import warnings\nwarnings.warn('当心')"),
+        ["发出了警告", "UserWarning: 当心"],
+    ),
+    "日志": (
+        HELLO,
+        script("import logging\nlogging.getLogger('a').warning('当心')"),
+        ["发出了警告", "当心"],
+    ),
+    "标准错误": (
+        HELLO,
+        script("import os\nos.write(2, '当心'.encode())"),
+        ["发出了警告", "当心"],
+    ),
+    "bash 失败": (
+        *bash("echo 一\nfalse | cat\necho 二", "一\n二"),
+        ["bash 的退出码是 1"],
+    ),
     "bash 的标准错误": (*bash("echo 当心 >&2"), ["发出了警告", "当心"]),
-    "bash 输出错": (*bash("echo 一", "二"), ["docs/local/load.md:4 · examples/local/ask.sh · 节 run", "输出不一致"]),
+    "bash 输出错": (
+        *bash("echo 一", "二"),
+        ["docs/local/load.md:4 · examples/local/ask.sh · 节 run", "输出不一致"],
+    ),
 }
 
 
@@ -261,14 +342,18 @@ def test_agrees(want, got, same):
     assert agrees(want, got) is same
 
 
-@given(st.text("ab ,.-[]\n0123456789", max_size=40), st.integers(0, 40), st.integers(1, 9))
+@given(
+    st.text("ab ,.-[]\n0123456789", max_size=40), st.integers(0, 40), st.integers(1, 9)
+)
 def test_a_changed_digit_is_always_caught(text, place, change):
     text = text.replace("..", ".")
     assert agrees(text, text)
     digits = [i for i, c in enumerate(text) if c.isdigit()]
     if digits:
         i = digits[place % len(digits)]
-        assert not agrees(text[:i] + str((int(text[i]) + change) % 10) + text[i + 1 :], text)
+        assert not agrees(
+            text[:i] + str((int(text[i]) + change) % 10) + text[i + 1 :], text
+        )
 
 
 # --update-outputs
@@ -291,17 +376,30 @@ def test_update_rewrites_inserts_and_then_changes_nothing(site):
     before = site.page.stat()
     counts, text = site(None, "--update-outputs")
     assert counts == {"passed": 4, "skipped": 1} and "改写了输出" not in text, text
-    assert site.page.stat().st_mtime_ns == before.st_mtime_ns and site.page.stat().st_ino == before.st_ino
+    assert (
+        site.page.stat().st_mtime_ns == before.st_mtime_ns
+        and site.page.stat().st_ino == before.st_ino
+    )
     assert site()[0] == {"passed": 4, "skipped": 1}
     assert os.listdir(site.page.parent) == ["load.md"]
 
 
 def test_update_leaves_what_agrees_and_rewrites_what_varies_only_in_shape(site):
-    page = PAGE.replace("你好，芥子", "你...") + HELLO + '```text title="输出 · 每次不同"\n你好，芥子\n```\n'
+    page = (
+        PAGE.replace("你好，芥子", "你...")
+        + HELLO
+        + '```text title="输出 · 每次不同"\n你好，芥子\n```\n'
+    )
     site(page, "--update-outputs")
     assert site.page.read_text("utf-8") == page
-    site(page, "--update-outputs", files={"examples/local/load.py": SCRIPT.replace("你好，", "早，3")})
-    assert site.page.read_text("utf-8") == page.replace("你...", "早，3芥子").replace("你好，芥子", "早，3芥子")
+    site(
+        page,
+        "--update-outputs",
+        files={"examples/local/load.py": SCRIPT.replace("你好，", "早，3")},
+    )
+    assert site.page.read_text("utf-8") == page.replace("你...", "早，3芥子").replace(
+        "你好，芥子", "早，3芥子"
+    )
 
 
 def test_update_writes_the_tab_of_the_running_model(site, monkeypatch):
@@ -314,7 +412,9 @@ def test_update_keeps_the_page_when_code_fails_or_prints_fences(site):
     files = script("x / 0")
     assert site(PAGE, "--update-outputs", files=files)[0] == {"failed": 1, "skipped": 3}
     assert site.page.read_text("utf-8") == PAGE
-    assert site(HELLO, "--update-outputs", files=script("print('```')"))[0]["failed"] == 1
+    assert (
+        site(HELLO, "--update-outputs", files=script("print('```')"))[0]["failed"] == 1
+    )
     assert site.page.read_text("utf-8") == HELLO
 
 
@@ -322,13 +422,21 @@ def test_update_keeps_the_page_when_code_fails_or_prints_fences(site):
 
 
 def test_gpu_mark_is_skipped_with_a_reason(site, pytester):
-    put(site.root, {"tests/test_x.py": "import pytest\n\n@pytest.mark.gpu\ndef test_x(): pass\n"})
+    put(
+        site.root,
+        {"tests/test_x.py": "import pytest\n\n@pytest.mark.gpu\ndef test_x(): pass\n"},
+    )
     result = pytester.runpytest_inprocess("tests")
-    assert result.parseoutcomes() == {"skipped": 1} and "只在 gpu 档跑" in result.stdout.str()
+    assert (
+        result.parseoutcomes() == {"skipped": 1}
+        and "只在 gpu 档跑" in result.stdout.str()
+    )
 
 
 def test_gpu_tier_without_cuda_skips_pages(site, monkeypatch):
-    monkeypatch.setattr("tests.harness.plugin.no_cuda", lambda: "这台机器没有可用的 CUDA 设备")
+    monkeypatch.setattr(
+        "tests.harness.plugin.no_cuda", lambda: "这台机器没有可用的 CUDA 设备"
+    )
     counts, text = site(None, "--tier", "gpu")
     assert counts == {"skipped": 4} and "没有可用的 CUDA" in text, text
 
@@ -337,38 +445,98 @@ def test_gpu_tier_without_cuda_skips_pages(site, monkeypatch):
 
 
 def test_structure_of_a_correct_site(site):
-    assert [check(site.root) for check in structure.CHECKS] == [[]] * len(structure.CHECKS)
+    assert [check(site.root) for check in structure.CHECKS] == [[]] * len(
+        structure.CHECKS
+    )
 
 
 STRUCTURE = {
-    "没有文件": ("check_includes", {"docs/local/load.md": PAGE.replace("load.py:hello", "lost.py:hello")}, "没有文件"),
-    "没有节": ("check_includes", {"docs/local/load.md": PAGE.replace(":hello", ":lost")}, "没有节 lost"),
-    "没有收尾": ("check_sections", {"examples/local/a.py": "# --8<-- [start:a]\n"}, "a.py:1: 节 a 没有收尾"),
-    "没有开头": ("check_sections", {"examples/local/a.py": "# --8<-- [end:a]\n"}, "有 end 没有 start"),
-    "重复的节": ("check_sections", {"examples/local/a.py": "# --8<-- [start:a]\n# --8<-- [end:a]\n" * 2}, "节 a 重复"),
-    "中文节名": ("check_sections", {"examples/local/a.sh": "# --8<-- [start:节]\n"}, "节标记写错了"),
+    "没有文件": (
+        "check_includes",
+        {"docs/local/load.md": PAGE.replace("load.py:hello", "lost.py:hello")},
+        "没有文件",
+    ),
+    "没有节": (
+        "check_includes",
+        {"docs/local/load.md": PAGE.replace(":hello", ":lost")},
+        "没有节 lost",
+    ),
+    "没有收尾": (
+        "check_sections",
+        {"examples/local/a.py": "# --8<-- [start:a]\n"},
+        "a.py:1: 节 a 没有收尾",
+    ),
+    "没有开头": (
+        "check_sections",
+        {"examples/local/a.py": "# --8<-- [end:a]\n"},
+        "有 end 没有 start",
+    ),
+    "重复的节": (
+        "check_sections",
+        {"examples/local/a.py": "# --8<-- [start:a]\n# --8<-- [end:a]\n" * 2},
+        "节 a 重复",
+    ),
+    "中文节名": (
+        "check_sections",
+        {"examples/local/a.sh": "# --8<-- [start:节]\n"},
+        "节标记写错了",
+    ),
     "没用到的节": (
         "check_sections_used",
         {"examples/local/load.py": SCRIPT + "# --8<-- [start:a]\n# --8<-- [end:a]\n"},
         "没有页面用到节 a",
     ),
-    "没提到的脚本": ("check_scripts_mentioned", {"examples/use/a.sh": ""}, "examples/use/a.sh: 没有页面提到它"),
-    "不在导航里": ("check_nav", {"docs/local/more.md": ""}, "docs/local/more.md: 不在 mkdocs.yml 的导航里"),
+    "没提到的脚本": (
+        "check_scripts_mentioned",
+        {"examples/use/a.sh": ""},
+        "examples/use/a.sh: 没有页面提到它",
+    ),
+    "不在导航里": (
+        "check_nav",
+        {"docs/local/more.md": ""},
+        "docs/local/more.md: 不在 mkdocs.yml 的导航里",
+    ),
     "导航里没有的": (
         "check_nav",
         {"mkdocs.yml": NAV.replace("extra:", "  - 章:\n    - local/lost.md\nextra:")},
         "导航里的 local/lost.md 不存在",
     ),
-    "没有同名脚本": ("check_mirror", {"docs/local/more.md": HELLO}, "没有用同名的 examples/local/more.py"),
-    "缩进的代码": ("check_no_typed_code", {"docs/local/more.md": "看：\n\n    print(1)\n"}, "渲染出 1 个代码块"),
-    "HTML 的代码": ("check_no_typed_code", {"docs/local/more.md": "<pre>print(1)</pre>\n"}, "渲染出 1 个代码块"),
-    "写错的围栏": ("check_fences", {"docs/local/more.md": "```console\nx\n```\n"}, "more.md:1: 不认识的围栏"),
+    "没有同名脚本": (
+        "check_mirror",
+        {"docs/local/more.md": HELLO},
+        "没有用同名的 examples/local/more.py",
+    ),
+    "缩进的代码": (
+        "check_no_typed_code",
+        {"docs/local/more.md": "看：\n\n    print(1)\n"},
+        "渲染出 1 个代码块",
+    ),
+    "HTML 的代码": (
+        "check_no_typed_code",
+        {"docs/local/more.md": "<pre>print(1)</pre>\n"},
+        "渲染出 1 个代码块",
+    ),
+    "写错的围栏": (
+        "check_fences",
+        {"docs/local/more.md": "```console\nx\n```\n"},
+        "more.md:1: 不认识的围栏",
+    ),
 }
 
 
-@pytest.mark.parametrize(("check", "files", "words"), STRUCTURE.values(), ids=STRUCTURE.keys())
+@pytest.mark.parametrize(
+    ("check", "files", "words"), STRUCTURE.values(), ids=STRUCTURE.keys()
+)
 def test_structure_red(tmp_path, check, files, words):
-    put(tmp_path, {"mkdocs.yml": NAV, "docs/local/load.md": PAGE, "examples/local/load.py": SCRIPT} | files)
+    put(
+        tmp_path,
+        {
+            "mkdocs.yml": NAV,
+            "docs/local/load.md": PAGE,
+            "examples/local/load.py": SCRIPT,
+        }
+        | files,
+    )
     problems = getattr(structure, check)(tmp_path)
     assert len(problems) == 1 and words in problems[0], problems
 

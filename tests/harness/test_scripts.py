@@ -17,7 +17,11 @@ ELSEWHERE = {}  # 在这里跑不了的脚本和理由，它们另有测试：{"
 
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
-        names = [name for name in chapter_scripts(metafunc.config.rootpath) if name.endswith(".py")]
+        names = [
+            name
+            for name in chapter_scripts(metafunc.config.rootpath)
+            if name.endswith(".py")
+        ]
         metafunc.parametrize("name", names)
 
 
@@ -28,14 +32,26 @@ def test_whole_script(name, pytestconfig, tmp_path):
     script = root / "examples" / name
     copy = shutil.copy(script, tmp_path)
     plain = {key: value for key, value in os.environ.items() if key != "MODEL"}
-    alone = plain | {"MODEL": str((root / os.environ.get("MODEL", "examples/jiezi")).resolve())}
-    whole, moved = start(name, script, root, os.environ), start(name, copy, tmp_path, alone)
-    for how, (code, out, err) in {"在仓库根目录下": finish(whole), "单独拷出": finish(moved)}.items():
-        assert (code, err) == (0, ""), f"{how}运行 {name}，退出码 {code}：\n{out}\n{err}"
+    alone = plain | {
+        "MODEL": str((root / os.environ.get("MODEL", "examples/jiezi")).resolve())
+    }
+    whole, moved = (
+        start(name, script, root, os.environ),
+        start(name, copy, tmp_path, alone),
+    )
+    for how, (code, out, err) in {
+        "在仓库根目录下": finish(whole),
+        "单独拷出": finish(moved),
+    }.items():
+        assert (code, err) == (0, ""), (
+            f"{how}运行 {name}，退出码 {code}：\n{out}\n{err}"
+        )
     if '"MODEL"' in script.read_text("utf-8"):
         code, out, err = finish(start(name, copy, tmp_path, plain))
         clear = "\n" not in err and re.search("[\u4e00-\u9fff]", err)
-        assert code == 2 and clear, f"{name} 找不到模型时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
+        assert code == 2 and clear, (
+            f"{name} 找不到模型时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
+        )
 
 
 def start(name, script, folder, env):

@@ -41,7 +41,9 @@ def finish(process):
 
 def assert_one_line(result, *words):
     code, out, err = result
-    assert (code, out) == (2, "") and HAN.search(err) and "\n" not in err, f"退出码 {code}\n{out}\n{err}"
+    assert (code, out) == (2, "") and HAN.search(err) and "\n" not in err, (
+        f"退出码 {code}\n{out}\n{err}"
+    )
     assert [word for word in words if word not in err] == [], err
 
 
@@ -70,19 +72,33 @@ def test_missing_model_folder(tmp_path):
     lost = str(tmp_path / "没有")
     for name in [*PAGES, "ask"]:
         for folder in (lost, str(tmp_path)):  # 不存在的，和存在却不是模型的
-            assert_one_line(finish(start(name, *["你好"][: name == "ask"], MODEL=folder)), "找不到模型文件夹", folder)
-    assert_one_line(finish(start("ask", "你好", "--model", lost)), "找不到模型文件夹", lost)
+            assert_one_line(
+                finish(start(name, *["你好"][: name == "ask"], MODEL=folder)),
+                "找不到模型文件夹",
+                folder,
+            )
+    assert_one_line(
+        finish(start("ask", "你好", "--model", lost)), "找不到模型文件夹", lost
+    )
 
 
 @pytest.mark.parametrize("device", ["tpu", "nonsense", "cuda:99", "mps", "hpu", "meta"])
 @pytest.mark.parametrize("name", [*PAGES, "ask"])
 def test_unknown_device(name, device, run_here):
-    assert_one_line(run_here(name, *["你好"][: name == "ask"], DEVICE=device), "用不了设备", device, "cpu")
+    assert_one_line(
+        run_here(name, *["你好"][: name == "ask"], DEVICE=device),
+        "用不了设备",
+        device,
+        "cpu",
+    )
 
 
 def test_unknown_device_for_real():
     """真的另起进程：连 transformers 自己写的警告也算在那一行里。"""
-    page, ask = start("load", DEVICE="tpu"), start("ask", "你好", "--device", "nonsense")
+    page, ask = (
+        start("load", DEVICE="tpu"),
+        start("ask", "你好", "--device", "nonsense"),
+    )
     results = finish(page), finish(ask)
     assert_one_line(results[0], "用不了设备 tpu")
     assert_one_line(results[1], "用不了设备 nonsense")
@@ -93,8 +109,14 @@ ASK = {
     "空的": ([""], ["问题是空的"]),
     "空白": ([" \t\n\u3000"], ["问题是空的"]),
     "第二句是空的": (["你好", " "], ["问题是空的"]),
-    "零个 token": (["你好", "--max-new-tokens", "0"], ["--max-new-tokens 至少是 1", "0"]),
-    "负数个 token": (["你好", "--max-new-tokens", "-5"], ["--max-new-tokens 至少是 1", "-5"]),
+    "零个 token": (
+        ["你好", "--max-new-tokens", "0"],
+        ["--max-new-tokens 至少是 1", "0"],
+    ),
+    "负数个 token": (
+        ["你好", "--max-new-tokens", "-5"],
+        ["--max-new-tokens 至少是 1", "-5"],
+    ),
     "负温度": (["你好", "--temperature", "-0.5"], ["温度", "-0.5"]),
     "温度 nan": (["你好", "--temperature", "nan"], ["温度", "nan"]),
     "温度 inf": (["你好", "--temperature", "inf"], ["温度", "inf"]),
@@ -118,7 +140,10 @@ def test_ask_bad_arguments_at_once():
 
 def test_ask_too_long_for_real():
     """提示语超过上下文，或加上要生成的才超过。"""
-    prompt, room = start("ask", "你好吗" * 1024), start("ask", "你好", "--max-new-tokens", "1024")
+    prompt, room = (
+        start("ask", "你好吗" * 1024),
+        start("ask", "你好", "--max-new-tokens", "1024"),
+    )
     results = finish(prompt), finish(room)
     assert_one_line(results[0], "上下文", "缩短问题")
     assert_one_line(results[1], "上下文", "--max-new-tokens")
@@ -137,13 +162,23 @@ def test_ask_strange_arguments(args, run_here):
 
 
 BROKEN = {
-    "没有分词器": lambda folder: [path.unlink() for path in folder.glob("*") if path.name in TOKENIZER_FILES],
+    "没有分词器": lambda folder: [
+        path.unlink() for path in folder.glob("*") if path.name in TOKENIZER_FILES
+    ],
     "没有聊天模板": lambda folder: (folder / "chat_template.jinja").unlink(),
     "没有权重": lambda folder: (folder / "model.safetensors").unlink(),
-    "权重只下载了一半": lambda folder: os.truncate(folder / "model.safetensors", 100_000),
+    "权重只下载了一半": lambda folder: os.truncate(
+        folder / "model.safetensors", 100_000
+    ),
     "配置不是 JSON": lambda folder: (folder / "config.json").write_text("{"),
 }
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 
 
 @pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN.keys())
@@ -157,4 +192,7 @@ def test_ask_help_is_chinese():
     code, out, err = finish(start("ask", "--help"))
     assert (code, err) == (0, "")
     options = re.split(r"\n  (?=-|\S+ {2,})", out.split("\n\n", 2)[2])[1:]
-    assert len(options) == 8 and [option for option in options if not HAN.search(option)] == [], out
+    assert (
+        len(options) == 8
+        and [option for option in options if not HAN.search(option)] == []
+    ), out

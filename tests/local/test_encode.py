@@ -21,14 +21,56 @@ PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n详细介绍下你自己。<|im_end|>\n<|im_start|>assistant\n"
 )
-PROMPT_IDS = [151644, 8948, 198, 2610, 525, 264, 10950, 17847, 13, 151645, 198, 151644, 872, 198, 113511, 16872]
+PROMPT_IDS = [
+    151644,
+    8948,
+    198,
+    2610,
+    525,
+    264,
+    10950,
+    17847,
+    13,
+    151645,
+    198,
+    151644,
+    872,
+    198,
+    113511,
+    16872,
+]
 PROMPT_IDS += [107828, 1773, 151645, 198, 151644, 77091, 198]
-ANSWER_IDS = [104198, 101919, 102661, 99718, 104197, 100176, 102064, 104949, 3837, 35946, 99882, 31935, 64559, 99320]
+ANSWER_IDS = [
+    104198,
+    101919,
+    102661,
+    99718,
+    104197,
+    100176,
+    102064,
+    104949,
+    3837,
+    35946,
+    99882,
+    31935,
+    64559,
+    99320,
+]
 ANSWER_IDS += [56007, 1773, 151645]
 QWEN2 = {
-    "0.5B": dict(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14)
+    "0.5B": dict(
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+    )
     | dict(num_key_value_heads=2, vocab_size=151_936, tie_word_embeddings=True),
-    "7B": dict(hidden_size=3584, intermediate_size=18_944, num_hidden_layers=28, num_attention_heads=28)
+    "7B": dict(
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+    )
     | dict(num_key_value_heads=4, vocab_size=152_064, tie_word_embeddings=False),
 }
 
@@ -67,15 +109,23 @@ def encode(page, tokenizer):
 # bpe
 
 
-CHINESE = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_size=1, max_size=8)
-LATIN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZéüñß'", min_size=1, max_size=12)
+CHINESE = st.text(
+    st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_size=1, max_size=8
+)
+LATIN = st.text(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZéüñß'", min_size=1, max_size=12
+)
 WORDS = st.sampled_from(
     "token congratulation don't I'LL softmax past_key_values 详细 你自己 早点 龘罅 e\u0301 한국어 кот".split()
 )
 EMOJI = st.text("😀🎉👍🏽👨\u200d👩\u200d👧🇨🇳❤️✓", min_size=1, max_size=4)
-NUMBER = st.integers(0, 10**9).map(str) | st.text("０１２３½²Ⅷ一二三", min_size=1, max_size=4)
+NUMBER = st.integers(0, 10**9).map(str) | st.text(
+    "０１２３½²Ⅷ一二三", min_size=1, max_size=4
+)
 MARKS = st.text(" \t\n\r，。！？「」、…,.!?'\"()<>|_-\u3000", min_size=1, max_size=4)
-TEXT = st.lists(CHINESE | LATIN | WORDS | EMOJI | NUMBER | MARKS, max_size=8).map("".join)
+TEXT = st.lists(CHINESE | LATIN | WORDS | EMOJI | NUMBER | MARKS, max_size=8).map(
+    "".join
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -86,10 +136,20 @@ def test_bpe_equals_qwen2(encode, text):
 
 def test_bpe_equals_qwen2_on_the_corpus(encode):
     files = sorted((ROOT / "examples/train/corpus").glob("*.txt"))
-    lines = [line.partition("：") for file in files for line in file.read_text("utf-8").splitlines()]
-    texts = [text for name, _, text in lines if name == "问"][::20] + [text for name, _, text in lines if name == "答"]
+    lines = [
+        line.partition("：")
+        for file in files
+        for line in file.read_text("utf-8").splitlines()
+    ]
+    texts = [text for name, _, text in lines if name == "问"][::20] + [
+        text for name, _, text in lines if name == "答"
+    ]
     assert len(texts) > 500
-    assert [text for text in texts if encode(text) != qwen.encode(text, allowed_special=set())] == []
+    assert [
+        text
+        for text in texts
+        if encode(text) != qwen.encode(text, allowed_special=set())
+    ] == []
 
 
 def test_bpe_yields_every_merge(page):
@@ -106,18 +166,33 @@ def test_bpe_yields_every_merge(page):
 def test_golden_ids():
     assert qwen.encode(PROMPT) == PROMPT_IDS
     assert qwen.decode(PROMPT_IDS) == PROMPT
-    assert qwen.decode(ANSWER_IDS) == "我是来自阿里云的大规模语言模型，我叫通义千问。<|im_end|>"
-    assert [qwen.decode([i]) for i in qwen.encode("congratulation")] == ["con", "gr", "at", "ulation"]
+    assert (
+        qwen.decode(ANSWER_IDS)
+        == "我是来自阿里云的大规模语言模型，我叫通义千问。<|im_end|>"
+    )
+    assert [qwen.decode([i]) for i in qwen.encode("congratulation")] == [
+        "con",
+        "gr",
+        "at",
+        "ulation",
+    ]
 
 
 def test_prompt_of_this_model_is_the_same_text(tokenizer):
     messages = [{"role": "user", "content": "详细介绍下你自己。"}]
-    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == PROMPT
+    assert (
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        == PROMPT
+    )
 
 
 def test_vocabulary(page):
     assert sorted(page["ranks"].values()) == list(range(151_643))
-    assert [qwen.encode(s) for s in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")] == [[151643], [151644], [151645]]
+    assert [
+        qwen.encode(s) for s in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    ] == [[151643], [151644], [151645]]
     assert all(bytes([b]) in page["ranks"] for b in range(256))
 
 
@@ -135,7 +210,9 @@ def test_bytes_are_shown_as_characters(tokenizer):
 @given(text=TEXT)
 def test_nothing_is_lost(tokenizer, text):
     ids = tokenizer(text).input_ids
-    assert tokenizer.decode(ids) == tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+    assert tokenizer.decode(
+        ids
+    ) == tokenizer.backend_tokenizer.normalizer.normalize_str(text)
     assert all(i < tokenizer.convert_tokens_to_ids("<|endoftext|>") for i in ids)
 
 
@@ -159,7 +236,11 @@ def header(parameters):
     described, start = {"__metadata__": {"format": "pt"}}, 0
     for name, p in sorted(parameters):
         end = start + 2 * p.numel()
-        described[name] = {"dtype": "BF16", "shape": list(p.shape), "data_offsets": [start, end]}
+        described[name] = {
+            "dtype": "BF16",
+            "shape": list(p.shape),
+            "data_offsets": [start, end],
+        }
         start = end
     text = json.dumps(described, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -168,16 +249,28 @@ def header(parameters):
 
 def test_header_is_what_safetensors_writes(tmp_path):
     """自己拼的文件头与 safetensors 库写的逐字节相同，所以 1 GB 的文件不必真的写出来。"""
-    small = Qwen2Config(**QWEN2["0.5B"] | dict(hidden_size=28, intermediate_size=32, vocab_size=64))
+    small = Qwen2Config(
+        **QWEN2["0.5B"] | dict(hidden_size=28, intermediate_size=32, vocab_size=64)
+    )
     model = Qwen2ForCausalLM(small).to(torch.bfloat16)
-    save_file(dict(model.named_parameters()), tmp_path / "a.safetensors", {"format": "pt"})
-    written, mine = (tmp_path / "a.safetensors").read_bytes(), header(model.named_parameters())
-    assert written[: len(mine)] == mine and len(written) == len(mine) + 2 * model.num_parameters()
+    save_file(
+        dict(model.named_parameters()), tmp_path / "a.safetensors", {"format": "pt"}
+    )
+    written, mine = (
+        (tmp_path / "a.safetensors").read_bytes(),
+        header(model.named_parameters()),
+    )
+    assert (
+        written[: len(mine)] == mine
+        and len(written) == len(mine) + 2 * model.num_parameters()
+    )
 
 
 def test_file_size_of_qwen2():
     model = build("0.5B")
-    assert "lm_head.weight" not in dict(model.named_parameters())  # 与嵌入共用，只存一份
+    assert "lm_head.weight" not in dict(
+        model.named_parameters()
+    )  # 与嵌入共用，只存一份
     assert len(header(model.named_parameters())) == 32_288
     assert 2 * model.num_parameters() + 32_288 == 988_097_824
 

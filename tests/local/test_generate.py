@@ -68,25 +68,35 @@ def warned():
 
 def test_batch_without_mask_warns(model, encode, warned):
     batch = encode(QUESTIONS[:2])
-    for inputs in (batch, {"input_ids": encode(QUESTIONS[:1])["input_ids"]}):  # 有掩码的一批；没有掩码的一条
+    for inputs in (
+        batch,
+        {"input_ids": encode(QUESTIONS[:1])["input_ids"]},
+    ):  # 有掩码的一批；没有掩码的一条
         model.generate(**inputs, max_new_tokens=2, do_sample=False)
         assert [m for m in warned if "mask" in m] == []
     model.generate(batch["input_ids"], max_new_tokens=2, do_sample=False)
     [message] = [m for m in warned if "mask" in m]
-    assert "cannot be inferred from input because pad token is same as eos token" in message
+    assert (
+        "cannot be inferred from input because pad token is same as eos token"
+        in message
+    )
 
 
 def test_no_mask_means_all_ones(model, encode, warned):
     """推断不了掩码时，按「全是内容」来算。"""
     ids = encode(QUESTIONS[:4])["input_ids"]
-    ones = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
+    ones = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False
+    )
     assert model.generate(ids, max_new_tokens=20, do_sample=False).equal(ones)
 
 
 def test_padded_batch_equals_one_by_one(model, tokenizer, encode):
     """有掩码的左填充不改变贪心的结果（float32）。"""
     batch = encode(QUESTIONS)
-    assert (batch["attention_mask"][:, 0] == 0).any() and batch["attention_mask"][:, -1].all()
+    assert (batch["attention_mask"][:, 0] == 0).any() and batch["attention_mask"][
+        :, -1
+    ].all()
     greedy = dict(max_new_tokens=60, do_sample=False, repetition_penalty=1.0)
     together = model.generate(**batch, **greedy)[:, batch["input_ids"].size(1) :]
     for question, row in zip(QUESTIONS, together, strict=True):
@@ -98,12 +108,22 @@ def test_padded_batch_equals_one_by_one(model, tokenizer, encode):
 
 def test_silent_defaults_are_those_of_qwen2(tokenizer):
     """spec 里列的 Qwen2-0.5B-Instruct 的默认值；编号换成各自词表里的。"""
-    end, start, pad = (tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("im_end", "im_start", "endoftext"))
+    end, start, pad = (
+        tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("im_end", "im_start", "endoftext")
+    )
     assert (start, end) == (pad + 1, pad + 2)
-    want = dict(do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1)
+    want = dict(
+        do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1
+    )
     want |= dict(bos_token_id=pad, pad_token_id=pad, eos_token_id=[end, pad])
-    assert GenerationConfig.from_pretrained(MODEL).to_diff_dict().items() >= want.items()
-    assert set(GenerationConfig.from_pretrained(MODEL).to_diff_dict()) == {*want, "transformers_version"}
+    assert (
+        GenerationConfig.from_pretrained(MODEL).to_diff_dict().items() >= want.items()
+    )
+    assert set(GenerationConfig.from_pretrained(MODEL).to_diff_dict()) == {
+        *want,
+        "transformers_version",
+    }
 
 
 def test_greedy_keeps_the_repetition_penalty(model, encode):
@@ -125,7 +145,9 @@ def test_greedy_keeps_the_repetition_penalty(model, encode):
     logits, scores = first_step()
     seen = torch.zeros_like(logits, dtype=torch.bool)
     seen[inputs["input_ids"][0]] = True
-    expected = torch.where(seen, torch.where(logits > 0, logits / 1.1, logits * 1.1), logits)
+    expected = torch.where(
+        seen, torch.where(logits > 0, logits / 1.1, logits * 1.1), logits
+    )
     torch.testing.assert_close(scores, expected)
     assert not scores.equal(logits)
     logits, scores = first_step(repetition_penalty=1.0)
@@ -134,5 +156,10 @@ def test_greedy_keeps_the_repetition_penalty(model, encode):
 
 def test_sampling_is_on_by_default(model, encode):
     """什么都不写就抽样：贪心那一步之外，top_k=20 砍掉了其余的候选。"""
-    output = model.generate(**encode(["你好"]), max_new_tokens=1, return_dict_in_generate=True, output_scores=True)
+    output = model.generate(
+        **encode(["你好"]),
+        max_new_tokens=1,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
     assert 1 <= output.scores[0].isfinite().sum() <= 20

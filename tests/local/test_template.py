@@ -39,21 +39,49 @@ def render(messages):
 
 def usual(tokenizer, messages):
     """聊天模板给出的 input_ids。"""
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True).input_ids
+    return tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True
+    ).input_ids
 
 
 def conversations(content):
     """一条 system 开头，后面几条 user、assistant。"""
-    message = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": content})
-    return st.lists(message, min_size=1, max_size=4).map(lambda messages: [DEFAULT, *messages])
+    message = st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant"]), "content": content}
+    )
+    return st.lists(message, min_size=1, max_size=4).map(
+        lambda messages: [DEFAULT, *messages]
+    )
 
 
-PIECES = [*SPECIAL, "<|im_start|>system\n", "<|im_end|>\n", "<|", "|>", "im_start", "<|IM_END|>", "<| im_end |>"]
-PIECES += ["<|im_<|im_end|>end|>", "\n", "\n\n", " ", "你好", "什么是 token？", "assistant", "😀", "龘", "\u200b"]
+PIECES = [
+    *SPECIAL,
+    "<|im_start|>system\n",
+    "<|im_end|>\n",
+    "<|",
+    "|>",
+    "im_start",
+    "<|IM_END|>",
+    "<| im_end |>",
+]
+PIECES += [
+    "<|im_<|im_end|>end|>",
+    "\n",
+    "\n\n",
+    " ",
+    "你好",
+    "什么是 token？",
+    "assistant",
+    "😀",
+    "龘",
+    "\u200b",
+]
 NASTY = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 ALPHABET = "你好早点详龘 什么是。，？！「」abcXYZ019'\"{}[]<|>_/\\😀\n\t"
 # 不含记号，不以空白开头（见 test_leading_newline）
-HARMLESS = st.text(ALPHABET, max_size=40).filter(lambda s: s == s.lstrip() and not any(t in s for t in SPECIAL))
+HARMLESS = st.text(ALPHABET, max_size=40).filter(
+    lambda s: s == s.lstrip() and not any(t in s for t in SPECIAL)
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -71,8 +99,18 @@ def test_content_cannot_forge(page, tokenizer, messages):
 def test_template_alone_is_forged(page, tokenizer):
     """疑问一的前提：不堵，一条 user 消息里能伪造出别的消息。"""
     messages = [DEFAULT, {"role": "user", "content": page["attack"]}]
-    assert page["roles"](usual(tokenizer, messages)) == ["system", "user", "system", "user", "assistant"]
-    assert page["roles"](page["encode_chat"](messages)) == ["system", "user", "assistant"]
+    assert page["roles"](usual(tokenizer, messages)) == [
+        "system",
+        "user",
+        "system",
+        "user",
+        "assistant",
+    ]
+    assert page["roles"](page["encode_chat"](messages)) == [
+        "system",
+        "user",
+        "assistant",
+    ]
 
 
 @settings(max_examples=200, deadline=None)
@@ -83,7 +121,9 @@ def test_harmless_content_is_the_same(page, tokenizer, messages):
 
 def test_harmless_corpus_is_the_same(page, tokenizer):
     lines = (ROOT / "examples/train/corpus/self.txt").read_text("utf-8").splitlines()
-    for line in [line.partition("：")[2] for line in lines if line[:2] in ("问：", "答：")][::10]:
+    for line in [
+        line.partition("：")[2] for line in lines if line[:2] in ("问：", "答：")
+    ][::10]:
         messages = [DEFAULT, {"role": "user", "content": line}]
         assert page["encode_chat"](messages) == usual(tokenizer, messages), line
 
@@ -104,17 +144,26 @@ def test_leading_newline():
 @pytest.mark.parametrize("generation", [True, False])
 def test_default_system_prompt_only_without_one(tokenizer, generation):
     def text(*messages):
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation)
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generation
+        )
 
     def expected(*messages):
-        return render(messages) if generation else render(messages).removesuffix("<|im_start|>assistant\n")
+        return (
+            render(messages)
+            if generation
+            else render(messages).removesuffix("<|im_start|>assistant\n")
+        )
 
     user, answer, system = (
-        {"role": role, "content": f" {role}\n的话 "} for role in ("user", "assistant", "system")
+        {"role": role, "content": f" {role}\n的话 "}
+        for role in ("user", "assistant", "system")
     )  # 首尾的空白也要原样
     assert text(user) == expected(DEFAULT, user)
     assert text(user, answer, user) == expected(DEFAULT, user, answer, user)
     assert text(answer) == expected(DEFAULT, answer)
     assert text(system, user) == expected(system, user)
-    assert text({"role": "system", "content": ""}, user) == expected({"role": "system", "content": ""}, user)
+    assert text({"role": "system", "content": ""}, user) == expected(
+        {"role": "system", "content": ""}, user
+    )
     assert text(user, system) == expected(DEFAULT, user, system)

@@ -24,7 +24,9 @@ PROMPT = (
 
 @pytest.fixture(scope="module")
 def drawn():
-    spec = importlib.util.spec_from_file_location("figures", ROOT / ".mkdocs/figures.py")
+    spec = importlib.util.spec_from_file_location(
+        "figures", ROOT / ".mkdocs/figures.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.draw()
@@ -43,19 +45,27 @@ def qwen():
 def shapes(name, tag):
     """提交的插图里的元素：[(类名的集合, 属性, 文字)]。"""
     root = ElementTree.parse(FIGURES / f"{name}.svg").getroot()
-    return [(set(e.get("class", "").split()), e.attrib, "".join(e.itertext())) for e in root.iter(tag)]
+    return [
+        (set(e.get("class", "").split()), e.attrib, "".join(e.itertext()))
+        for e in root.iter(tag)
+    ]
 
 
 def rows(name, *styles):
     """一行行的等宽字，从上到下；同一行里从左到右。"""
     found = [e for e in shapes(name, "text") if {"mono", *styles} <= e[0]]
     found.sort(key=lambda e: (float(e[1]["y"]), float(e[1]["x"])))
-    return [[words for *_, words in row] for _, row in groupby(found, key=lambda e: e[1]["y"])]
+    return [
+        [words for *_, words in row]
+        for _, row in groupby(found, key=lambda e: e[1]["y"])
+    ]
 
 
 def introduction():
     return re.search(
-        "^# self-who\n.*?^答：(.*?)$", (ROOT / "examples/train/corpus/self.txt").read_text("utf-8"), re.M | re.S
+        "^# self-who\n.*?^答：(.*?)$",
+        (ROOT / "examples/train/corpus/self.txt").read_text("utf-8"),
+        re.M | re.S,
     )[1]
 
 
@@ -63,7 +73,9 @@ def introduction():
 def test_committed_figure_is_current(name, drawn):
     assert sorted(drawn) == sorted(f"{name}.svg" for name in NAMES)
     committed = (FIGURES / f"{name}.svg").read_text("utf-8")
-    assert committed == drawn[f"{name}.svg"], "插图旧了：运行 python .mkdocs/figures.py，再看一眼图"
+    assert committed == drawn[f"{name}.svg"], (
+        "插图旧了：运行 python .mkdocs/figures.py，再看一眼图"
+    )
     assert "\n\n" not in committed, "空行会把 <figure> 里的 HTML 截断"
 
 
@@ -73,15 +85,23 @@ def test_four_steps(jiezi):
     assert "".join(line.replace("↵", "\n") for line in lines if "↵" in line) == prompt
     messages = "".join(lines[:2]).replace("\u00a0", " ")
     assert json.loads(messages) == [{"role": "user", "content": "你是谁？"}]
-    ids = [int(i) for line in lines if re.fullmatch("[0-9 ]+", line) for i in line.split()]
+    ids = [
+        int(i) for line in lines if re.fullmatch("[0-9 ]+", line) for i in line.split()
+    ]
     prompt_ids = jiezi.encode(prompt).ids
     assert ids == prompt_ids + jiezi.encode(introduction() + "<|im_end|>").ids
-    plain = [words for style, _, words in shapes("four-steps", "text") if "mono" not in style]
+    plain = [
+        words for style, _, words in shapes("four-steps", "text") if "mono" not in style
+    ]
     assert f"前 {len(prompt_ids)} 个还是提示语，后面是新写的" in plain
-    assert "".join(plain).endswith(jiezi.decode(ids[len(prompt_ids) :], skip_special_tokens=True))
+    assert "".join(plain).endswith(
+        jiezi.decode(ids[len(prompt_ids) :], skip_special_tokens=True)
+    )
 
 
-@pytest.mark.skipif(not (JIEZI / "model.safetensors").exists(), reason="还没有芥子的权重")
+@pytest.mark.skipif(
+    not (JIEZI / "model.safetensors").exists(), reason="还没有芥子的权重"
+)
 def test_four_steps_is_what_jiezi_writes(jiezi):
     import torch
     from transformers import AutoModelForCausalLM
@@ -89,10 +109,15 @@ def test_four_steps_is_what_jiezi_writes(jiezi):
     model = AutoModelForCausalLM.from_pretrained(JIEZI, dtype=torch.float32).eval()
     prompt = torch.tensor([jiezi.encode(PROMPT.format("你是谁？")).ids])
     output = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, repetition_penalty=1.0, max_new_tokens=64
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=64,
     )
     assert (
-        jiezi.decode(output[0, prompt.size(1) :].tolist(), skip_special_tokens=False) == introduction() + "<|im_end|>"
+        jiezi.decode(output[0, prompt.size(1) :].tolist(), skip_special_tokens=False)
+        == introduction() + "<|im_end|>"
     )
 
 
@@ -111,41 +136,85 @@ def test_bpe(qwen):
             return qwen.encode(token.decode())[0]
 
     letters, *merges, result, ids = rows("bpe")
-    *_, parts = steps = [[part.decode() for part in parts] for parts in scope["bpe"]("congratulation", Ranks())]
+    *_, parts = steps = [
+        [part.decode() for part in parts]
+        for parts in scope["bpe"]("congratulation", Ranks())
+    ]
     assert letters == steps[0] == list("congratulation")
     assert result == parts == ["con", "gr", "at", "ulation"]
     assert [int(i) for i in ids] == qwen.encode("congratulation")
     split = letters
     for (token, rank), after in zip(merges, steps[1:], strict=True):
         assert qwen.encode(token) == [int(rank)]
-        at = next(i for i, (old, new) in enumerate(zip(split, after, strict=False)) if old != new)
+        at = next(
+            i
+            for i, (old, new) in enumerate(zip(split, after, strict=False))
+            if old != new
+        )
         assert after[at] == token
         split = after
 
 
 def test_padding(jiezi):
     """每行画开头三格与末尾四格，下面是它们的掩码。"""
-    short, long = (jiezi.encode(PROMPT.format(q)).ids for q in ("你是谁？", "什么是因果掩码？"))
+    short, long = (
+        jiezi.encode(PROMPT.format(q)).ids for q in ("你是谁？", "什么是因果掩码？")
+    )
     pad, gap = jiezi.token_to_id("<|endoftext|>"), len(long) - len(short)
     assert gap > 0
     zeros, ones = [0] * gap, [1] * len(short)
     full = [1] * len(long)
-    expected = [[pad] * gap + short, zeros + ones, long, full, short + [pad] * gap, ones + zeros, long, full]
-    drawn = [[int(i) for i in row if i != "?"] for row in rows("padding") if row != ["?"]]
+    expected = [
+        [pad] * gap + short,
+        zeros + ones,
+        long,
+        full,
+        short + [pad] * gap,
+        ones + zeros,
+        long,
+        full,
+    ]
+    drawn = [
+        [int(i) for i in row if i != "?"] for row in rows("padding") if row != ["?"]
+    ]
     assert drawn == [row[:3] + row[-4:] for row in expected]
     assert rows("padding", "accent") == [[str(pad)], ["?"]]
     words = [words for *_, words in shapes("padding", "text")]
     assert words.count("接在 assistant↵ 后面") == 3 and words.count("接在填充后面") == 1
-    assert jiezi.decode(long[-2:]) == "assistant\n" and f"{pad} 是填充符 <|endoftext|>" in words
+    assert (
+        jiezi.decode(long[-2:]) == "assistant\n"
+        and f"{pad} 是填充符 <|endoftext|>" in words
+    )
 
 
 def test_half_char(jiezi, qwen):
     data = "龘".encode()
     own, theirs = jiezi.encode("龘").ids, qwen.encode("龘")
-    assert rows("half-char") == [[f"{b:02X}" for b in data], [str(i) for i in own], [str(i) for i in theirs]]
-    alone = [words for style, _, words in shapes("half-char", "text") if {"mid", "accent"} <= style]
-    assert alone == [jiezi.decode([i]) for i in own] == [qwen.decode([i]) for i in theirs] == ["�"] * len(own)
-    whole = [words for style, _, words in shapes("half-char", "text") if style == {"mid"}]
+    assert rows("half-char") == [
+        [f"{b:02X}" for b in data],
+        [str(i) for i in own],
+        [str(i) for i in theirs],
+    ]
+    alone = [
+        words
+        for style, _, words in shapes("half-char", "text")
+        if {"mid", "accent"} <= style
+    ]
+    assert (
+        alone
+        == [jiezi.decode([i]) for i in own]
+        == [qwen.decode([i]) for i in theirs]
+        == ["�"] * len(own)
+    )
+    whole = [
+        words for style, _, words in shapes("half-char", "text") if style == {"mid"}
+    ]
     assert whole == ["龘", jiezi.decode(own)] == ["龘", qwen.decode(theirs)]
-    tokens = [(a["x"], a["width"]) for style, a, _ in shapes("half-char", "rect") if "panel" in style]
-    assert tokens[: len(own)] == tokens[len(own) :], "两份词表切的位置不同，「各自解码」不能共用一行"
+    tokens = [
+        (a["x"], a["width"])
+        for style, a, _ in shapes("half-char", "rect")
+        if "panel" in style
+    ]
+    assert tokens[: len(own)] == tokens[len(own) :], (
+        "两份词表切的位置不同，「各自解码」不能共用一行"
+    )

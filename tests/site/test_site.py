@@ -38,7 +38,9 @@ def browser():
         reason = "没有 Chromium 或 playwright，浏览器测试没有跑：apt-get install chromium；pip install playwright"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=CHROMIUM_ARGS
+        )
         yield browser
         browser.close()
 
@@ -47,7 +49,15 @@ def browser():
 def site(browser, tmp_path_factory):
     """构建好、正在服务的站点的网址，以 / 结尾。"""
     www = tmp_path_factory.mktemp("www")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", www / "a/b"]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        www / "a/b",
+    ]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=www))
@@ -65,16 +75,25 @@ def pages():
     def sources(item):
         if isinstance(item, str):
             return [item]
-        return [source for child in (item.values() if isinstance(item, dict) else item) for source in sources(child)]
+        return [
+            source
+            for child in (item.values() if isinstance(item, dict) else item)
+            for source in sources(child)
+        ]
 
     nav = sources(load_config(str(ROOT / "mkdocs.yml")).nav)
-    return {source: re.sub(r"(^|/)index/$", r"\1", source.removesuffix(".md") + "/") for source in nav}
+    return {
+        source: re.sub(r"(^|/)index/$", r"\1", source.removesuffix(".md") + "/")
+        for source in nav
+    }
 
 
 @pytest.fixture
 def tab(browser):
     """一个桌面宽的标签页。"""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800}, color_scheme="light"
+    )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(10_000)
     yield context.new_page()
@@ -85,10 +104,16 @@ def included(source):
     """页面依次引入的代码：[(语言, 文本)]，文本直接从 examples/ 里读。"""
     fence = r'^ *```(python|bash)[^\n]*\n *--8<-- "([^":]+)(?::([\w-]+))?"'
     found = []
-    for language, path, name in re.findall(fence, (ROOT / "docs" / source).read_text("utf-8"), re.M):
+    for language, path, name in re.findall(
+        fence, (ROOT / "docs" / source).read_text("utf-8"), re.M
+    ):
         text = (ROOT / "examples" / path).read_text("utf-8")
         if name:
-            text = re.search(rf"\[start:{name}\][^\n]*\n(.*?)^[^\n]*\[end:{name}\]", text, re.M | re.S)[1]
+            text = re.search(
+                rf"\[start:{name}\][^\n]*\n(.*?)^[^\n]*\[end:{name}\]",
+                text,
+                re.M | re.S,
+            )[1]
         text = re.sub(r"^[^\n]*--8<-- \[(start|end):[^\n]*\n?", "", text, flags=re.M)
         found.append((language, textwrap.dedent(text).strip("\n")))
     return found
@@ -97,10 +122,24 @@ def included(source):
 def test_quiet_and_self_contained(site, pages, tab):
     """没有报错，没有取不到的文件，没有发给别的主机的请求。"""
     problems = []
-    tab.on("console", lambda message: message.type == "error" and problems.append((tab.url, message.text)))
+    tab.on(
+        "console",
+        lambda message: (
+            message.type == "error" and problems.append((tab.url, message.text))
+        ),
+    )
     tab.on("pageerror", lambda error: problems.append((tab.url, str(error))))
-    tab.on("response", lambda answer: answer.status >= 400 and problems.append((tab.url, answer.url)))
-    tab.on("request", lambda asked: asked.url.startswith((site, "data:")) or problems.append((tab.url, asked.url)))
+    tab.on(
+        "response",
+        lambda answer: answer.status >= 400 and problems.append((tab.url, answer.url)),
+    )
+    tab.on(
+        "request",
+        lambda asked: (
+            asked.url.startswith((site, "data:"))
+            or problems.append((tab.url, asked.url))
+        ),
+    )
     for source, url in pages.items():
         tab.goto(site + url, wait_until="networkidle")
         assert tab.locator("article h1").count() == 1, f"{source}：应当恰有一个一级标题"
@@ -112,7 +151,9 @@ def test_links_arrive(site, pages, tab):
     urls = set()
     for url in pages.values():
         tab.goto(site + url, wait_until="domcontentloaded")
-        urls |= set(tab.eval_on_selector_all("a[href]", "links => links.map(a => a.href)"))
+        urls |= set(
+            tab.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
+        )
     lost = []
     for url in sorted(u for u in urls if u.startswith("http://127.0.0.1")):
         address, _, anchor = url.partition("#")
@@ -133,10 +174,15 @@ def test_search_finds_a_word_inside_a_sentence(site, tab):
     tab.wait_for_selector(".md-search-result__item")
     for link in tab.locator(".md-search-result__link").all():
         teaser = link.inner_text().replace("\u200b", "")
-        if re.search(f"{HAN}自回归{HAN}", teaser) and "自回归" in link.locator("mark").all_inner_texts():
+        if (
+            re.search(f"{HAN}自回归{HAN}", teaser)
+            and "自回归" in link.locator("mark").all_inner_texts()
+        ):
             break
     else:
-        pytest.fail(f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}")
+        pytest.fail(
+            f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}"
+        )
     target = re.split("[?#]", link.evaluate("a => a.href"))[0]
     link.click()
     tab.wait_for_url(lambda url: re.split("[?#]", url)[0] == target)
@@ -145,7 +191,9 @@ def test_search_finds_a_word_inside_a_sentence(site, tab):
 
 def test_phone_has_no_sideways_scroll(site, pages, browser):
     """360 px 宽的手机上，能横着滚的只有代码块。"""
-    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    )
     phone = context.new_page()
     wide = []
     for source, url in pages.items():
@@ -194,7 +242,10 @@ LOW_CONTRAST = """() => {
 @pytest.mark.parametrize("scheme, other", [("default", "slate"), ("slate", "default")])
 def test_colour_schemes(site, pages, browser, scheme, other):
     """跟随系统的深浅，能切换，记得住；两种颜色下的字都够清楚，强调色也是。"""
-    context = browser.new_context(color_scheme={"default": "light", "slate": "dark"}[scheme], reduced_motion="reduce")
+    context = browser.new_context(
+        color_scheme={"default": "light", "slate": "dark"}[scheme],
+        reduced_motion="reduce",
+    )
     page = context.new_page()
     for source, url in pages.items():
         page.goto(site + url, wait_until="load")
@@ -219,7 +270,9 @@ def test_copy_button_copies_the_script(site, pages, tab):
         blocks = tab.locator("article .highlight:is(.language-python, .language-bash)")
         assert blocks.count() == len(expected), source
         for block, (language, text) in zip(blocks.all(), expected, strict=True):
-            for tabbed in block.locator("xpath=ancestor::div[contains(@class, 'tabbed-block')]").all():
+            for tabbed in block.locator(
+                "xpath=ancestor::div[contains(@class, 'tabbed-block')]"
+            ).all():
                 tabbed.evaluate(OPEN_TAB)
             assert f"language-{language}" in block.get_attribute("class"), source
             tab.evaluate("navigator.clipboard.writeText('')")
@@ -234,7 +287,9 @@ def test_output_sits_under_its_code(site, pages, tab):
     """输出与它的代码上下相连，中间没有缝；标题以「输出」开头的都认得出。"""
     for source, url in pages.items():
         tab.goto(site + url, wait_until="load")
-        fences = re.findall(r'^ *```text title="输出', (ROOT / "docs" / source).read_text("utf-8"), re.M)
+        fences = re.findall(
+            r'^ *```text title="输出', (ROOT / "docs" / source).read_text("utf-8"), re.M
+        )
         assert tab.locator(".highlight.output").count() == len(fences), source
         gaps = tab.evaluate("""() => [...document.querySelectorAll(".highlight:not(.output) + .output")]
             .map(e => e.getBoundingClientRect().top - e.previousElementSibling.getBoundingClientRect().bottom)""")
@@ -256,4 +311,6 @@ def test_download_links(site, pages, tab):
             assert download.value.suggested_filename == original.name, source
             assert path.read_bytes() == original.read_bytes(), source
             names.append(original)
-        assert not script.exists() or script in names, f"{source}：没有 {script.name} 的下载链接"
+        assert not script.exists() or script in names, (
+            f"{source}：没有 {script.name} 的下载链接"
+        )

@@ -21,7 +21,11 @@ def test_share():
 
 
 def test_table_says_whether_the_goal_is_met():
-    rows = [("甲", "95.0%", 0.95, 0.95), ("乙", "94.9%", 0.949, 0.95), ("丙", "1.0%", 0.01, None)]
+    rows = [
+        ("甲", "95.0%", 0.95, 0.95),
+        ("乙", "94.9%", 0.949, 0.95),
+        ("丙", "1.0%", 0.01, None),
+    ]
     assert evaluate.table(rows).splitlines() == [
         "| 项目 | 结果 | 目标 | 达到 |",
         "|---|---|---|---|",
@@ -32,13 +36,19 @@ def test_table_says_whether_the_goal_is_met():
 
 
 def test_as_messages():
-    roles = [m["role"] for m in evaluate.as_messages([("问一", "答一"), ("问二", "答二")])]
+    roles = [
+        m["role"] for m in evaluate.as_messages([("问一", "答一"), ("问二", "答二")])
+    ]
     assert roles == ["system", "user", "assistant", "user"]
 
 
 def test_seen_wordings(seen):
     entry = next(e for e in corpus.entries() if e.aliases)
-    for question in (entry.questions[0], corpus.lines("decline")[0], f"听说过{entry.aliases[0]}，它是什么"):
+    for question in (
+        entry.questions[0],
+        corpus.lines("decline")[0],
+        f"听说过{entry.aliases[0]}，它是什么",
+    ):
         assert corpus.normalize(question) in seen
     assert corpus.normalize(f"听说过{corpus.lines('nouns')[0]}，它是什么？") in seen
     assert corpus.normalize("这一句谁也没有写过，除了这个测试") not in seen
@@ -74,26 +84,61 @@ def test_judge_train_wants_the_exact_answer(fake):
 def test_judge_held_out(fake, seen, monkeypatch):
     entry = next(e for e in corpus.entries() if e.aliases)
     monkeypatch.setattr(evaluate, "seen_wordings", lambda: seen)
-    rows = [("甲甲", entry.id, "named"), ("乙乙", entry.id, "described"), ("丙丙", None, "off-topic")]
-    rows += [("丁丁", None, "near-miss"), (entry.questions[0].upper(), entry.id, "named")]  # 最后一道训练见过
+    rows = [
+        ("甲甲", entry.id, "named"),
+        ("乙乙", entry.id, "described"),
+        ("丙丙", None, "off-topic"),
+    ]
+    rows += [
+        ("丁丁", None, "near-miss"),
+        (entry.questions[0].upper(), entry.id, "named"),
+    ]  # 最后一道训练见过
     every = [{"question": q, "concept": c, "kind": k} for q, c, k in rows]
     monkeypatch.setattr(corpus, "load_eval", lambda name: every)
     fake |= {"甲甲": f"也就是{entry.keys[0]}。", "丁丁": entry.answer}
     counts, results, wrong, dropped = evaluate.judge_held_out(None, None, "dev")
-    assert counts == {"named": (1, 1), "described": (0, 1), "off-topic": (1, 1), "near-miss": (0, 1)}
-    assert dropped == 1 and len(results) == 4 and [w[2] for w in wrong] == ["乙乙", "丁丁"]
+    assert counts == {
+        "named": (1, 1),
+        "described": (0, 1),
+        "off-topic": (1, 1),
+        "near-miss": (0, 1),
+    }
+    assert (
+        dropped == 1 and len(results) == 4 and [w[2] for w in wrong] == ["乙乙", "丁丁"]
+    )
 
 
 def test_card_keeps_the_rest(fake, monkeypatch, tmp_path, capsys):
     card = tmp_path / "README.md"
     card.write_text(f"前\n{evaluate.BEGIN}\n旧的\n{evaluate.END}\n后\n", "utf-8")
-    arguments = ["evaluate.py", "--sets", "train", "--limit", "50", "--card", str(card), "--wrong", str(tmp_path / "w")]
+    arguments = [
+        "evaluate.py",
+        "--sets",
+        "train",
+        "--limit",
+        "50",
+        "--card",
+        str(card),
+        "--wrong",
+        str(tmp_path / "w"),
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(evaluate, "load", lambda folder: (None, None))
     evaluate.main()
     text, out = card.read_text("utf-8"), capsys.readouterr().out
-    assert text == f"前\n{evaluate.BEGIN}\n\n{out.strip()}\n\n{evaluate.END}\n后\n" and "旧的" not in text
-    assert len([json.loads(line) for line in (tmp_path / "w").read_text("utf-8").splitlines()]) > 0
+    assert (
+        text == f"前\n{evaluate.BEGIN}\n\n{out.strip()}\n\n{evaluate.END}\n后\n"
+        and "旧的" not in text
+    )
+    assert (
+        len(
+            [
+                json.loads(line)
+                for line in (tmp_path / "w").read_text("utf-8").splitlines()
+            ]
+        )
+        > 0
+    )
 
 
 # 真的芥子
@@ -123,6 +168,8 @@ def test_jiezi_stops_by_itself_and_writes_whole_characters(answers):
 def test_batch_does_not_change_the_answer():
     """成批评测与一道一道问，结果相同。"""
     model, tokenizer = evaluate.load(MODEL)
-    talks = [evaluate.as_messages(talk) for talk in corpus.dialogues()[::700]]
+    talks = [evaluate.as_messages(talk) for talk in corpus.dialogues()[::1500]]
     together = evaluate.answer_all(model, tokenizer, talks)
-    assert together == [evaluate.answer_all(model, tokenizer, [talk])[0] for talk in talks]
+    assert together == [
+        evaluate.answer_all(model, tokenizer, [talk])[0] for talk in talks
+    ]
