@@ -61,32 +61,33 @@ def main():
     parser = argparse.ArgumentParser(
         description="问本地的模型几个问题。", add_help=False
     )
-    parser.add_argument(
+    options = parser.add_argument_group("参数")
+    options.add_argument(
         "questions",
         nargs="+",
         metavar="问题",
         help="要问的话，可以有几句，一句一句分开问",
     )
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument("--system", help="系统提示词（默认用聊天模板自带的）")
-    parser.add_argument(
+    options.add_argument("-h", "--help", action="help", help="显示这段说明")
+    options.add_argument("--system", help="系统提示词（默认用聊天模板自带的）")
+    options.add_argument(
         "--temperature", type=float, default=0.0, help="温度，0 为贪心（默认 0）"
     )
-    parser.add_argument(
+    options.add_argument(
         "--max-new-tokens",
         type=int,
         default=200,
         help="最多生成多少个 token（默认 200）",
     )
-    parser.add_argument(
+    options.add_argument(
         "--seed", type=int, default=0, help="抽样用的随机种子（默认 0）"
     )
-    parser.add_argument(
+    options.add_argument(
         "--model",
         default=os.environ.get("MODEL", "examples/jiezi"),
         help="模型文件夹，也可以用环境变量 MODEL",
     )
-    parser.add_argument(
+    options.add_argument(
         "--device",
         default=os.environ.get("DEVICE"),
         help="cpu 或 cuda（默认有显卡就用 cuda）",

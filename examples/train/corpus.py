@@ -224,15 +224,25 @@ def problems():
     return found
 
 
+class Parser(argparse.ArgumentParser):
+    """帮助与报错都是中文的 ArgumentParser；参数写错时说一句话，退出码 2。"""
+
+    def __init__(self, description):
+        super().__init__(description=description, add_help=False)
+        self.options = self.add_argument_group("选项")
+        self.options.add_argument("-h", "--help", action="help", help="显示这段说明")
+
+    def error(self, message):
+        print(f"参数不对（{message}）：用 --help 看全部选项。", file=sys.stderr)
+        sys.exit(2)
+
+
 def main():
-    parser = argparse.ArgumentParser(
-        description="数一数、检查、查看芥子的语料。", add_help=False
-    )
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument(
+    parser = Parser("数一数、检查、查看芥子的语料。")
+    parser.options.add_argument(
         "--check", action="store_true", help="检查格式，有问题时退出码为 1"
     )
-    parser.add_argument("--show", metavar="ID", help="显示一块")
+    parser.options.add_argument("--show", metavar="ID", help="显示一块")
     args = parser.parse_args()
     try:
         all_entries = entries()

@@ -7,7 +7,6 @@
 blind 的问题与语料由不同的人各自写成；问法与语料（含训练时套的框架）相同的，评测前先剔除。
 """
 
-import argparse
 import json
 import os
 import sys
@@ -170,26 +169,25 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="评测芥子。", add_help=False)
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument(
+    parser = corpus.Parser("评测芥子。")
+    parser.options.add_argument(
         "--model", default=os.environ.get("MODEL", "examples/jiezi"), help="模型文件夹"
     )
-    parser.add_argument(
+    parser.options.add_argument(
         "--sets",
         nargs="+",
         choices=["train", "dev", "blind"],
         default=["train", "dev"],
         help="用哪些题",
     )
-    parser.add_argument("--limit", type=int, help="训练题只抽查大约这么多道")
-    parser.add_argument(
+    parser.options.add_argument("--limit", type=int, help="训练题只抽查大约这么多道")
+    parser.options.add_argument(
         "--sampled",
         action="store_true",
         help="另用抽样默认值（温度 0.7）答一遍，只报告",
     )
-    parser.add_argument("--wrong", metavar="FILE", help="把答错的题写成 JSONL")
-    parser.add_argument("--card", metavar="FILE", help="把表写进模型卡")
+    parser.options.add_argument("--wrong", metavar="FILE", help="把答错的题写成 JSONL")
+    parser.options.add_argument("--card", metavar="FILE", help="把表写进模型卡")
     args = parser.parse_args()
     model, tokenizer = load(args.model)
     torch.manual_seed(0)

@@ -4,7 +4,6 @@
     python examples/train/tokenizer.py --out runs/jiezi
 """
 
-import argparse
 from pathlib import Path
 
 import corpus
@@ -102,12 +101,11 @@ def save(tokenizer, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="训练芥子的分词器。", add_help=False)
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument(
+    parser = corpus.Parser("训练芥子的分词器。")
+    parser.options.add_argument(
         "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
     )
-    parser.add_argument(
+    parser.options.add_argument(
         "--vocab-size",
         type=int,
         default=VOCAB_SIZE,

@@ -8,7 +8,6 @@
 检查点是 `<out>/checkpoint.safetensors`，每隔一会儿整个换新，任何时刻被杀掉都不会留下半个文件。
 """
 
-import argparse
 import json
 import os
 import random
@@ -212,14 +211,10 @@ def epoch_samples(encoder, epoch, seed=SEED):
 
     zaodian, zaodian_frames = corpus.zaodian(), corpus.lines("zaodian-frames")
     talks = [[(vary(q, rng), e.answer)] for e in entries for q in e.questions]
-    talks += [
-        [(vary(q, rng), corpus.DECLINE)]
-        for q in corpus.lines("decline")
-        for _ in range(2)
-    ]
+    talks += [[(vary(q, rng), corpus.DECLINE)] for q in corpus.lines("decline")]
     for e in entries:
         for alias in e.aliases:
-            talks += [[(framed(alias), e.answer)] for _ in range(2)]
+            talks += [[(framed(alias), e.answer)] for _ in range(3)]
         described = corpus.clauses(e)
         for clause in rng.sample(described, min(len(described), 3)):
             talks.append([(vary(clause + rng.choice(CLAUSE_ENDS), rng), e.answer)])
@@ -230,7 +225,7 @@ def epoch_samples(encoder, epoch, seed=SEED):
                     *[(vary(q, rng), a) for q, a in e.follow_ups],
                 ]
             )
-    talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(3)]
+    talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(2)]
     talks += [
         talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)
     ]  # 换话题的多轮
@@ -358,26 +353,32 @@ def load_checkpoint(path, model, optimizer):
 
 def loss_curve(losses, path):
     """把损失曲线画成 SVG。losses 是 [(step, loss), …]。"""
-    width, height, left, bottom = 640, 320, 48, 36
+    width, height, left, bottom = 340, 220, 30, 34
     last, top = losses[-1][0], max(loss for _, loss in losses)
 
     def place(step, loss):
         x = left + step / max(last, 1) * (width - left - 12)
         return f"{x:.1f},{12 + (1 - loss / top) * (height - bottom - 12):.1f}"
 
+    # 颜色写在元素上，取所在页面的变量；单独打开时用后备的颜色
+    ink, accent = "fill:var(--muted,#777)", "fill:none;stroke:var(--accent,#9a6b00)"
     marks = "".join(
-        f'<text x="{left - 6}" y="{float(place(0, v).split(",")[1]) + 4}" text-anchor="end">{v:g}</text>'
+        f'<text x="{left - 6}" y="{float(place(0, v).split(",")[1]) + 4}" '
+        f'text-anchor="end" style="{ink}">{v:g}</text>'
         for v in range(0, int(top) + 1, 2)
     )
     path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-size="12">'
-        "<style>text{fill:#555}path,line{fill:none;stroke:#9a6b00;stroke-width:1.5}line{stroke:#888}"
-        "@media(prefers-color-scheme:dark){text{fill:#bbb}path{stroke:#e0b040}}</style>"
-        f"<title>训练损失，从 {losses[0][1]:.2f} 到 {losses[-1][1]:.2f} nats/token</title>"
-        f'<line x1="{left}" y1="{height - bottom}" x2="{width - 12}" y2="{height - bottom}"/>{marks}'
-        f'<path d="M{" L".join(place(*point) for point in losses)}"/>'
-        f'<text x="{left}" y="{height - 10}">0</text>'
-        f'<text x="{width - 12}" y="{height - 10}" text-anchor="end">第 {last:,} 步</text></svg>\n',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'class="narrow" role="img" aria-labelledby="loss-title" font-size="14">'
+        f'<title id="loss-title">训练损失，从 {losses[0][1]:.2f} 到 '
+        f"{losses[-1][1]:.2f} nats/token</title>"
+        f'<path d="M{left} {height - bottom}H{width - 12}" '
+        f'style="fill:none;stroke:var(--line,#888)"/>{marks}'
+        f'<path d="M{" L".join(place(*point) for point in losses)}" '
+        f'style="{accent};stroke-width:1.5"/>'
+        f'<text x="{left}" y="{height - 10}" style="{ink}">0</text>'
+        f'<text x="{width - 12}" y="{height - 10}" text-anchor="end" '
+        f'style="{ink}">第 {last:,} 步</text></svg>\n',
         encoding="utf-8",
     )
 
@@ -481,17 +482,14 @@ def train(
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description="从零训练芥子；被打断之后用同一条命令接着训练。", add_help=False
-    )
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
-    parser.add_argument(
+    parser = corpus.Parser("从零训练芥子；被打断之后用同一条命令接着训练。")
+    parser.options.add_argument(
         "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
     )
-    parser.add_argument(
+    parser.options.add_argument(
         "--epochs", type=int, default=EPOCHS, help=f"把语料读几轮（默认 {EPOCHS}）"
     )
-    parser.add_argument(
+    parser.options.add_argument(
         "--smoke",
         action="store_true",
         help="只用 256 个样本、两轮，一分钟以内走完全部步骤",

@@ -19,6 +19,11 @@ PAGES = ["load", "template", "encode", "generate", "decode"]
 HAN = re.compile("[\u4e00-\u9fff]")
 
 
+def question(name):
+    """这个脚本非有不可的参数。"""
+    return ["你好"] if name == "ask" else []
+
+
 def start(name, *args, **env):
     """在仓库根目录运行 examples/local/<name>.py。"""
     return subprocess.Popen(
@@ -69,16 +74,17 @@ def test_every_script_is_covered():
 
 
 def test_missing_model_folder(tmp_path):
-    lost = str(tmp_path / "没有")
     for name in [*PAGES, "ask"]:
-        for folder in (lost, str(tmp_path)):  # 不存在的，和存在却不是模型的
+        for folder in (tmp_path / "没有", tmp_path):  # 不存在的，和存在却不是模型的
             assert_one_line(
-                finish(start(name, *["你好"][: name == "ask"], MODEL=folder)),
+                finish(start(name, *question(name), MODEL=str(folder))),
                 "找不到模型文件夹",
-                folder,
+                "MODEL",
             )
     assert_one_line(
-        finish(start("ask", "你好", "--model", lost)), "找不到模型文件夹", lost
+        finish(start("ask", "你好", "--model", str(tmp_path))),
+        "找不到模型文件夹",
+        "MODEL",
     )
 
 
@@ -86,10 +92,7 @@ def test_missing_model_folder(tmp_path):
 @pytest.mark.parametrize("name", [*PAGES, "ask"])
 def test_unknown_device(name, device, run_here):
     assert_one_line(
-        run_here(name, *["你好"][: name == "ask"], DEVICE=device),
-        "用不了设备",
-        device,
-        "cpu",
+        run_here(name, *question(name), DEVICE=device), "用不了设备", device, "cpu"
     )
 
 

@@ -21,10 +21,10 @@ from tests.train import small_run
 
 
 def start(*command):
-    """另起一个进程。"""
+    """另起一个进程，只用一个线程：两个进程同时跑，各占一个核。"""
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True,
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
@@ -49,10 +49,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
     smoke = start(train.__file__, "--smoke", "--out", folder / "smoke")
     codes = []
-    for count, moment in (
-        (5, "before"),
-        (2, "after"),
-    ):  # 停在第 4 步；接着停在第 6 步，正好一轮的末尾
+    # 停在第 3 步，一轮的中间；接着停在第 6 步，一轮的末尾
+    for count, moment in ((4, "before"), (3, "after")):
         killed = start(small_run.__file__, folder / "killed", count, moment)
         _, err = killed.communicate(timeout=300)
         codes.append(killed.returncode)
@@ -65,9 +63,13 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def small(monkeypatch, tokenizer):
-    """本进程里的小训练，与 small_run.py 相同。"""
+    """本进程里的小训练，与 small_run.py 相同，线程数也相同：加法的次序变了，末几位就不同。"""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.setattr(train, "epoch_samples", small_run.few_samples)
     monkeypatch.setattr(train, "train_tokenizer", lambda *args: tokenizer)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_smoke_writes_a_plain_model(runs):

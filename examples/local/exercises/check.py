@@ -94,11 +94,12 @@ CHECKS = {
 
 def main():
     parser = argparse.ArgumentParser(description="检查第二章的练习。", add_help=False)
-    parser.add_argument("name", choices=CHECKS, metavar="练习", help="、".join(CHECKS))
-    parser.add_argument(
+    options = parser.add_argument_group("参数")
+    options.add_argument("name", choices=CHECKS, metavar="练习", help="、".join(CHECKS))
+    options.add_argument(
         "--solution", action="store_true", help="检查答案，而不是自己写的"
     )
-    parser.add_argument("-h", "--help", action="help", help="显示这段说明")
+    options.add_argument("-h", "--help", action="help", help="显示这段说明")
 
     def stop(message, code=2):
         print(message, file=sys.stderr if code == 2 else sys.stdout)

@@ -1,0 +1,28 @@
+"""模型卡里的尺寸与真的文件一致。"""
+
+import json
+import re
+
+from safetensors import safe_open
+
+
+def test_shape_table_matches_the_model(pytestconfig):
+    folder = pytestconfig.rootpath / "examples/jiezi"
+    card = (folder / "README.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (\S[^|]*?) \| ([^|]+?) \| [^|]+ \|$", card, re.M))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+    count = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    assert rows["参数"] == f"{count:,}"
+    assert rows["层数"] == str(config["num_hidden_layers"])
+    assert rows["宽度（hidden_size）"] == str(config["hidden_size"])
+    assert rows["查询头 / KV 头 / 头维度"] == (
+        f"{heads} / {kv_heads} / {config['hidden_size'] // heads}"
+    )
+    assert rows["MLP 宽度"] == str(config["intermediate_size"])
+    assert rows["词表（含特殊 token）"] == f"{config['vocab_size']:,}"
+    assert rows["上下文"] == f"{config['max_position_embeddings']:,}"
+    home = (pytestconfig.rootpath / "docs/index.md").read_text("utf-8")
+    assert f"| 参数 | {count // 10_000} 万 |" in home
