@@ -105,10 +105,16 @@ def main():
         stop(
             '问题是空的：请写上要问的话，例如 python examples/local/ask.py "什么是 token？"'
         )
-    if not 0 <= args.temperature < float("inf"):
+    if args.temperature and not 0.01 <= args.temperature <= 100:
         stop(
-            f"温度要是不小于 0 的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。"
+            f"温度要是 0，或 0.01 到 100 之间的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。"
         )
+    if not 0 <= args.seed < 2**63:
+        stop(f"--seed 要是不小于 0、不超过 19 位的整数，现在是 {args.seed}。")
+    try:
+        "".join([*args.questions, args.system or ""]).encode()
+    except UnicodeEncodeError:
+        stop("问题里有不是 UTF-8 的字节：请把终端的编码设成 UTF-8。")
     if args.max_new_tokens < 1:
         stop(f"--max-new-tokens 至少是 1，现在是 {args.max_new_tokens}。")
     if not Path(args.model, "config.json").exists():
@@ -117,10 +123,14 @@ def main():
         )
 
     import torch  # 放在检查之后：写错了参数，马上就知道
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+
+    logging.set_verbosity_error()  # 提示语太长由 answer 来说
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        assert torch.device(device).type in ("cpu", "cuda", "mps")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         stop(
@@ -128,11 +138,15 @@ def main():
         )
 
     torch.manual_seed(args.seed)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = (
-        AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
-    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(args.model)
+        model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype)
+        assert tokenizer.chat_template, "没有分词器或聊天模板"
+    except (OSError, ValueError, SafetensorError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        stop(f"模型文件夹 {args.model} 里的文件不全或坏了，请重新下载（{reason}）。")
+    model = model.to(device).eval()
     for question in args.questions:
         try:
             print(

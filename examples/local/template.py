@@ -27,6 +27,7 @@ DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "
 # --8<-- [end:setup]
 
 try:
+    assert torch.device(DEVICE).type in ("cpu", "cuda", "mps")
     torch.empty(0, device=DEVICE)
 except (RuntimeError, AssertionError):
     print(

@@ -17,6 +17,7 @@ import torch
 from tokenizer import SYSTEM
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 MAX_NEW_TOKENS = 200
 BATCH = 64
@@ -84,6 +85,17 @@ def answer_all(model, tokenizer, talks, sampled=False):
                 bool(ends),
             )
     return results
+
+
+def is_utf8(tokenizer, ids):
+    """这些 token 的字节接起来是不是完整的 UTF-8；只看文本里有没有 � 不行，回答里可以有真的 �。"""
+    byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
+    try:
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        bytes(byte_of[char] for token in tokens for char in token).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def as_messages(turns):
@@ -235,7 +247,9 @@ def main():
     rows.append(
         (
             "是完整的 UTF-8",
-            *share((sum("\ufffd" not in r[1] for r in everything), len(everything))),
+            *share(
+                (sum(is_utf8(tokenizer, r[0]) for r in everything), len(everything))
+            ),
             1.0,
         )
     )

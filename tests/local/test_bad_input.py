@@ -1,5 +1,6 @@
 """第二章的脚本碰到坏的输入：标准错误上一行中文，退出码 2，没有回溯。"""
 
+import logging
 import os
 import re
 import runpy
@@ -66,7 +67,10 @@ def run_here(monkeypatch, capsys):
         out, err = capsys.readouterr()
         return stopped.value.code, out, without_progress(err)
 
-    return run
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    yield run
+    logger.setLevel(level)  # 脚本可以不要 transformers 的警告，别的测试还要
 
 
 def test_every_script_is_covered():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from tests.harness.pages import fences
 from tests.harness.snippets import extract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,42 +22,16 @@ PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n详细介绍下你自己。<|im_end|>\n<|im_start|>assistant\n"
 )
-PROMPT_IDS = [
-    151644,
-    8948,
-    198,
-    2610,
-    525,
-    264,
-    10950,
-    17847,
-    13,
-    151645,
-    198,
-    151644,
-    872,
-    198,
-    113511,
-    16872,
-]
-PROMPT_IDS += [107828, 1773, 151645, 198, 151644, 77091, 198]
-ANSWER_IDS = [
-    104198,
-    101919,
-    102661,
-    99718,
-    104197,
-    100176,
-    102064,
-    104949,
-    3837,
-    35946,
-    99882,
-    31935,
-    64559,
-    99320,
-]
-ANSWER_IDS += [56007, 1773, 151645]
+PROMPT_IDS = """
+151644 8948 198 2610 525 264 10950 17847 13 151645 198
+151644 872 198 113511 16872 107828 1773 151645 198 151644 77091 198
+"""
+PROMPT_IDS = [int(i) for i in PROMPT_IDS.split()]
+ANSWER_IDS = """
+104198 101919 102661 99718 104197 100176 102064 104949 3837
+35946 99882 31935 64559 99320 56007 1773 151645
+"""
+ANSWER_IDS = [int(i) for i in ANSWER_IDS.split()]
 QWEN2 = {
     "0.5B": dict(
         hidden_size=896,
@@ -282,3 +257,24 @@ def test_file_size_of_this_model():
     with torch.device("meta"):
         count = Qwen2ForCausalLM(config).num_parameters()
     assert os.path.getsize(f"{MODEL}/model.safetensors") == length + 2 * count
+
+
+# 页面上属于 Qwen2 的两栏：没有它的权重，也能逐个数地核对
+
+
+def test_qwen2_tabs_on_the_pages():
+    tabs = [
+        (path.name, fence.body.strip())
+        for path in sorted((ROOT / "docs/local").glob("*.md"))
+        for fence in fences(path.read_text("utf-8"))
+        if fence.role == "output" and fence.for_model == "Qwen2-0.5B-Instruct"
+    ]
+    model = build("0.5B")
+    count, head = model.num_parameters(), len(header(model.named_parameters()))
+    size = f"""\
+参数        {count:>13,} 个
+每个 2 字节 {count * 2:>13,} 字节
+文件头      {head:>13,} 字节
+相加        {count * 2 + head:>13,} 字节
+文件实际    {988_097_824:>13,} 字节"""
+    assert tabs == [("encode.md", str(qwen.encode(PROMPT))), ("load.md", size)]
