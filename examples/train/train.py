@@ -404,7 +404,13 @@ def train(
     model = build_model(len(tokenizer))
     optimizer = build_optimizer(model)
     add_dropout(model)
-    settings = {"epochs": epochs, "seed": seed, "smoke": smoke}
+    settings = {
+        "epochs": epochs,
+        "seed": seed,
+        "smoke": smoke,
+        "vocab_size": vocab_size,
+        "corpus": corpus.digest(),
+    }
     state = {
         "epoch": 0,
         "batch": 0,
@@ -418,7 +424,7 @@ def train(
         state = load_checkpoint(checkpoint, model, optimizer)
         if state["settings"] != settings:
             sys.exit(
-                f"{checkpoint} 是用别的设置 {state['settings']} 训练的：换一个 --out，或先删掉它。"
+                f"{checkpoint} 是用别的设置或别的语料训练的：换一个 --out，或先删掉它。"
             )
         print(f"从检查点接着训练：第 {state['step']} 步")
 
