@@ -54,38 +54,37 @@ print(tokenizer.decode(output[0]))
 print(model.generation_config.to_json_string())
 # --8<-- [end:defaults]
 
+
 # --8<-- [start:sampled]
-start = tokenizer("明天早点", return_tensors="pt").to(DEVICE)
-for seed in (0, 1, 2):
-    torch.manual_seed(seed)
-    print(
-        tokenizer.decode(
-            model.generate(**start, max_new_tokens=20)[0], skip_special_tokens=True
-        )
+def ask(question, **settings):
+    """问一句，返回回答；settings 原样交给 generate。"""
+    inputs = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    ).to(DEVICE)
+    output = model.generate(**inputs, max_new_tokens=60, **settings)
+    return tokenizer.decode(
+        output[0, inputs.input_ids.size(1) :], skip_special_tokens=True
     )
+
+
+for seed in range(4):
+    torch.manual_seed(seed)
+    print(ask("编码器和解码器谁更好？"))
 # --8<-- [end:sampled]
 
 # --8<-- [start:greedy]
-for _ in range(3):
-    print(
-        tokenizer.decode(
-            model.generate(**start, max_new_tokens=20, do_sample=False)[0],
-            skip_special_tokens=True,
-        )
-    )
+for seed in range(4):
+    torch.manual_seed(seed)
+    print(ask("编码器和解码器谁更好？", do_sample=False))
 # --8<-- [end:greedy]
 
 # --8<-- [start:penalty]
-for penalty in (1.0, 1.1, 2.0):
-    output = model.generate(
-        **inputs, max_new_tokens=60, do_sample=False, repetition_penalty=penalty
-    )
-    print(
-        penalty,
-        tokenizer.decode(
-            output[0, inputs.input_ids.size(1) :], skip_special_tokens=True
-        ),
-    )
+for penalty in (1.0, 1.1):
+    answer = ask("编码器和解码器谁更好？", do_sample=False, repetition_penalty=penalty)
+    print(penalty, answer)
 # --8<-- [end:penalty]
 
 # --8<-- [start:mask]
@@ -94,7 +93,10 @@ prompts = [
     tokenizer.apply_chat_template(
         [{"role": "user", "content": q}], tokenize=False, add_generation_prompt=True
     )
-    for q in ("你是谁？", "请你用一句话讲一讲什么是因果掩码，为什么不能往后看？")
+    for q in (
+        "什么是 token？",
+        "请你用一句话讲一讲什么是因果掩码，为什么不能往后看，这样做对训练和生成各有什么影响？",
+    )
 ]
 batch = tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
 width = batch.input_ids.size(1)

@@ -218,13 +218,14 @@ def epoch_samples(encoder, epoch, seed=SEED):
         described = corpus.clauses(e)
         for clause in rng.sample(described, min(len(described), 3)):
             talks.append([(vary(clause + rng.choice(CLAUSE_ENDS), rng), e.answer)])
-        if e.follow_ups:
-            talks.append(
+        if e.follow_ups:  # 一块只有一段追问，份量加到四倍才记得住
+            talks += [
                 [
                     (vary(rng.choice(e.questions), rng), e.answer),
                     *[(vary(q, rng), a) for q, a in e.follow_ups],
                 ]
-            )
+                for _ in range(4)
+            ]
     talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(2)]
     talks += [
         talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)
