@@ -11,7 +11,7 @@ import pytest
 from tests.harness.execute import without_progress
 from tests.harness.structure import chapter_scripts
 
-ARGUMENTS = {}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
+ARGUMENTS = {"local/ask.py": ["你好"]}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
 ELSEWHERE = {}  # 在这里跑不了的脚本和理由，它们另有测试：{"use/serve.py": "一直运行的服务，见 tests/use/test_serve.py"}
 
 

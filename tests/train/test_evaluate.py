@@ -8,6 +8,7 @@ import corpus
 import evaluate
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tests.harness.pages import MODELS, model_name
 
@@ -124,6 +125,7 @@ def test_card_keeps_the_rest(fake, monkeypatch, tmp_path, capsys):
     ]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(evaluate, "load", lambda folder: (None, None))
+    monkeypatch.setattr(evaluate, "is_utf8", lambda tokenizer, ids: True)
     evaluate.main()
     text, out = card.read_text("utf-8"), capsys.readouterr().out
     assert (
@@ -161,7 +163,10 @@ def test_jiezi_remembers_the_corpus(answers):
 def test_jiezi_stops_by_itself_and_writes_whole_characters(answers):
     _, results, _ = answers
     assert sum(ends for _, _, ends in results) >= 0.99 * len(results)
-    assert [text for _, text, _ in results if "\N{REPLACEMENT CHARACTER}" in text] == []
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    assert all(evaluate.is_utf8(tokenizer, ids) for ids, _, _ in results)
+    half = tokenizer("龘").input_ids[:1]
+    assert not evaluate.is_utf8(tokenizer, half)
     assert all(text.strip() for _, text, _ in results)
 
 
