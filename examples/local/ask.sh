@@ -8,7 +8,9 @@ python examples/local/ask.py "你是谁？" \
 # --8<-- [end:hello]
 
 # --8<-- [start:limits]
-python examples/local/ask.py "注意力机制里为什么要除以 √d？" "RNA 是什么意思？" "请写一首关于春天的诗"
+python examples/local/ask.py "注意力机制里为什么要除以 √d？" \
+                             "RNA 是什么意思？" \
+                             "请写一首关于春天的诗"
 # --8<-- [end:limits]
 
 # --8<-- [start:ask]
