@@ -123,12 +123,7 @@ def seen_wordings():
 def judge_train(model, tokenizer, limit=None):
     """语料里的每段对话（多轮的看最后一轮），回答与语料逐字相同才算对。"""
     talks = corpus.dialogues()
-    talks += [
-        talk[:n]
-        for talk in corpus.dialogues()
-        if len(talk) > 1
-        for n in range(2, len(talk))
-    ]
+    talks += [talk[:n] for talk in talks if len(talk) > 1 for n in range(2, len(talk))]
     talks = talks[:: max(1, len(talks) // limit)] if limit else talks
     results = answer_all(model, tokenizer, [as_messages(t) for t in talks])
     wrong = [

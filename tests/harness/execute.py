@@ -143,3 +143,27 @@ def run_bash(source: str, groups: list[int]) -> Result:
     if result.failure:
         result.failure += f"\n标准错误：\n{result.err or '（空）'}"
     return result
+
+
+def start_script(script: Path, *args: str, cwd: Path, env) -> subprocess.Popen:
+    """另起一个进程运行脚本，不等它结束；几个可以同时跑。"""
+    return subprocess.Popen(
+        [sys.executable, str(script), *args],
+        cwd=cwd,
+        env=env,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    """等它结束，返回（退出码，标准输出，去掉进度条的标准错误）。"""
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+    return process.returncode, out, without_progress(err)

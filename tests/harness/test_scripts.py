@@ -3,12 +3,10 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.harness.execute import without_progress
+from tests.harness.execute import finish, start_script
 from tests.harness.structure import chapter_scripts
 
 ARGUMENTS = {"local/ask.py": ["你好"]}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
@@ -55,27 +53,7 @@ def test_whole_script(name, pytestconfig, tmp_path):
 
 
 def start(name, script, folder, env):
-    command = [sys.executable, str(script), *ARGUMENTS.get(name, [])]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=env,
-        text=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process):
-    """等它结束，返回（退出码，标准输出，去掉进度条的标准错误）。"""
-    try:
-        out, err = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-    return process.returncode, out, without_progress(err)
+    return start_script(script, *ARGUMENTS.get(name, []), cwd=folder, env=env)
 
 
 def test_tables_name_real_scripts(pytestconfig):

@@ -5,13 +5,12 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.execute import without_progress
+from tests.harness.execute import finish, start_script, without_progress
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / "examples/local"
@@ -27,22 +26,8 @@ def question(name):
 
 def start(name, *args, **env):
     """在仓库根目录运行 examples/local/<name>.py。"""
-    return subprocess.Popen(
-        [sys.executable, str(LOCAL / f"{name}.py"), *args],
-        cwd=ROOT,
-        env=os.environ | {"MODEL": MODEL} | env,
-        text=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process):
-    """（退出码，标准输出，去掉进度条的标准错误）。"""
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, without_progress(err)
+    env = os.environ | {"MODEL": MODEL} | env
+    return start_script(LOCAL / f"{name}.py", *args, cwd=ROOT, env=env)
 
 
 def assert_one_line(result, *words):
