@@ -1,4 +1,4 @@
-"""画第二章的插图。图里的编号与切法都当场算出来：分词器或语料变了，重新运行一次就好。
+"""画第二、三章的插图。图里的编号与切法都当场算出来：分词器或语料变了，重新运行一次就好。
 
 用法：
     python .mkdocs/figures.py        # 写 docs/assets/figures/*.svg
@@ -12,7 +12,16 @@ from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
-from transformers import AutoTokenizer
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs/assets/figures"
@@ -374,6 +383,219 @@ def half_char(tokenizer, ranks, char):
     return figure("half-char", title, y + 62, shapes)
 
 
+def next_tokens(model, ids, layers):
+    """只走前 layers 层，每个位置上最可能的下一个 token。"""
+    kept, model.model.layers = model.model.layers, model.model.layers[:layers]
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids]), use_cache=False).logits
+    model.model.layers = kept
+    return logits[0].argmax(-1).tolist()
+
+
+def speculation(model, tokenizer, question, count, wanted):
+    """只走第一层的草稿，每次 count 个；返回第一次恰好猜中 wanted 个时的 (最后一个, 猜的, 模型说的)。"""
+    layers = len(model.model.layers)
+    ids = tokenizer(chat(tokenizer, question)).input_ids
+    while True:
+        guess = []
+        while len(guess) < count:
+            guess.append(next_tokens(model, ids + guess, 1)[-1])
+        own = next_tokens(model, ids + guess, layers)[-count - 1 :]
+        pairs = zip(guess, own, strict=False)
+        right = next((n for n, (g, o) in enumerate(pairs) if g != o), count)
+        if right == wanted:
+            return ids[-1], guess, own
+        ids += own[: right + 1]
+
+
+def speculative(tokenizer, last, guess, own):
+    """猜测解码的一次前向：送进去的、模型说的、猜的，逐个对照。"""
+    left, height, cell = 1.5, 28, (WIDTH - 3) / len(own)
+    words = {i: tokenizer.decode([i]).strip() for i in (last, *guess, *own)}
+    right = next(n for n, g in enumerate(guess) if g != own[n])
+    shapes, y = [], 0
+
+    def row(label, ids, note=""):
+        nonlocal y
+        shapes.append(text(left, y + 13, label, style="small muted"))
+        if note:
+            shapes.append(text(WIDTH - 2, y + 13, note, style="small muted", end=True))
+        y += 21
+        for n, (i, style, tone) in enumerate(ids):
+            x, dashed = left + n * cell, style == "wire"
+            shapes.extend(
+                [
+                    box(x + 2, y, cell - 4, height, style, 4, dashed=dashed),
+                    text(x + cell / 2, y + 19, words[i], style=f"small mid{tone}"),
+                ]
+            )
+        y += height
+
+    def down():
+        nonlocal y
+        for n in range(len(own)):
+            shapes.append(arrow(left + (n + 0.5) * cell, y + 3, 16, down=True))
+        y += 22
+
+    row(
+        "送进去", [(last, "panel", ""), *((g, "wire", "") for g in guess)], "虚线是猜的"
+    )
+    down()
+    shapes += [
+        box(left + 2, y, WIDTH - 7, 32, "panel"),
+        text(WIDTH / 2, y + 22, "一次前向", style="title mid"),
+    ]
+    y += 32
+    down()
+    y += 4
+    said = [(i, "panel", "") for i in own[:right]]
+    said.append((own[right], "now", " accent"))
+    said += [(i, "wire", " muted") for i in own[right + 1 :]]
+    row("模型说，下一个是", said)
+    y += 4
+    row("猜的是", [(g, "wire", " muted" * (n > right)) for n, g in enumerate(guess)])
+    verdicts = ["猜对"] * right + ["改正"] + ["作废"] * (len(own) - right - 1)
+    for n, verdict in enumerate(verdicts):
+        tone = " accent" if n == right else " muted" if n > right else ""
+        x = left + (n + 0.5) * cell
+        shapes.append(text(x, y + 19, verdict, style=f"small mid{tone}"))
+    guesses = "、".join(f"「{words[g]}」" for g in guess)
+    title = f"一次前向检查 {len(guess)} 个猜测：{guesses}；前 {right} 个猜对，下一个改成「{words[own[right]]}」"
+    return figure("speculative", title, y + 26, shapes)
+
+
+def load_model():
+    """芥子，float32。"""
+    path = ROOT / "examples/jiezi"
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
+def prompt_ids(tokenizer, question):
+    return torch.tensor([tokenizer(chat(tokenizer, question)).input_ids])
+
+
+def loop(tokenizer, model, question, steps=4):
+    """自回归：每一步写下的 token，是下一步输入的最后一个。"""
+    ids = prompt_ids(tokenizer, question)
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=100,
+    )
+    words = [tokenizer.decode([i]).strip() for i in output[0, ids.size(1) :].tolist()]
+    left, height, pitch = 56, 28, 64  # 提示语的宽，格子的高，行距
+
+    def wide(word):
+        return sum(13 if ord(c) > 0x2E7F else 8 for c in word) + 12
+
+    def row(y, name, known, new):
+        """一行：提示语和已经写的 known，经过模型，得到 new。返回两个格子的中线。"""
+        x = 1.5 + left
+        shapes.append(text(1.5, y + 11, name, style="small muted"))
+        shapes.append(box(1.5, y + 18, left, height, "panel"))
+        shapes.append(text(1.5 + left / 2, y + 36.5, "提示语", style="small mid"))
+        for n, word in enumerate(known):
+            last = n == len(known) - 1
+            size = 20 if word == "…" else wide(word)
+            if word != "…":
+                style = "now" if last else "panel"
+                shapes.append(box(x + 3, y + 18, size, height, style))
+            tone = "small mid accent" if last else "small mid"
+            shapes.append(text(x + 3 + size / 2, y + 36.5, word, style=tone))
+            middle, x = x + 3 + size / 2, x + 3 + size
+        shapes.append(arrow(x + 5, y + 18 + height / 2, 42))
+        shapes.append(text(x + 25, y + 27, "模型", style="small mid muted"))
+        x += 52
+        shapes.append(box(x, y + 18, wide(new), height, "now"))
+        shapes.append(text(x + wide(new) / 2, y + 36.5, new, style="small mid accent"))
+        return middle if known else None, x + wide(new) / 2
+
+    shapes, y, before = [], 1.5, None
+    rows = [(f"第 {n + 1} 步", words[:n], words[n]) for n in range(steps)]
+    rows.append((f"第 {len(words)} 步", ["…", words[-2]], words[-1]))
+    for n, (name, known, new) in enumerate(rows):
+        here, after = row(y, name, known, new)
+        if before and n < steps:  # 上一步的输出折下来，接在这一步的末尾
+            shapes.append(
+                wire(f"M{before:g} {y - pitch + 46}v10H{here:g}", "wire accent")
+            )
+            shapes.append(arrow(here, y - pitch + 56, 24, "wire accent", down=True))
+        before, y = after, y + pitch
+        if n == steps - 1:
+            shapes.append(text(1.5 + left / 2, y + 8, "⋮", style="mid muted"))
+            y += 16
+    shapes.append(
+        text(1.5, y + 4, f"{words[-1]} 是结束符：循环到此为止", style="small muted")
+    )
+    title = f"自回归的循环：「{question}」的回答一步写一个 token，每一步的输入都含着上一步的输出"
+    return figure("loop", title, y + 12, shapes)
+
+
+def grid(name, title, tokens, columns):
+    """一列一种设置，一行一个 token：概率和条。columns 是 [(列名, 值, 概率)]，第一列是原样。"""
+    left, pitch, top = 74, 34, 44
+    cell = (WIDTH - 2 - left) / len(columns)
+    scale = (cell - 10) / max(p for *_, probs in columns for p in probs)
+    shapes = [
+        text(1.5, top + pitch * n + 15, token, style="small")
+        for n, token in enumerate(tokens)
+    ]
+    for c, (head, value, probs) in enumerate(columns):
+        x = left + cell * c + 6
+        shapes.append(text(x, 13, head, style="small"))
+        shapes.append(text(x, 31, value, style="small muted"))
+        for n, p in enumerate(probs):
+            y = top + pitch * n
+            if p:
+                shapes.append(text(x, y + 11, f"{p:.2f}", style="mono small"))
+                shapes.append(
+                    f'<rect class="{"seed" if c else "plain"}" x="{x:g}" y="{y + 16:g}" '
+                    f'width="{p * scale:.1f}" height="8" style="fill: var(--{"accent" if c else "muted"})"/>'
+                )
+            else:
+                shapes.append(text(x, y + 11, "去掉", style="small muted"))
+    return figure(name, title, top + pitch * len(tokens), shapes)
+
+
+def distributions(tokenizer, model, question, n=6):
+    """question 之后第一个 token 的分布，和每种设置下的样子。"""
+    ids = prompt_ids(tokenizer, question)
+    with torch.no_grad():
+        logits = model(ids).logits[:, -1].float()
+    best = logits[0].topk(n).indices
+    tokens = [tokenizer.decode([i]).strip() for i in best]
+
+    def probs(processor=None):
+        scores = processor(ids, logits) if processor else logits
+        return scores.softmax(-1)[0, best].tolist()
+
+    temperatures = [("T=1", "原样", probs())]
+    for t in (0.2, 0.7, 2.0):
+        temperatures.append((f"T={t:g}", "", probs(TemperatureLogitsWarper(t))))
+    settings = [
+        ("原样", "", probs()),
+        ("温度", "0.7", probs(TemperatureLogitsWarper(0.7))),
+        ("top-k", "2", probs(TopKLogitsWarper(2))),
+        ("top-p", "0.8", probs(TopPLogitsWarper(0.8))),
+        ("min-p", "0.5", probs(MinPLogitsWarper(0.5))),
+        ("惩罚", "1.1", probs(RepetitionPenaltyLogitsProcessor(1.1))),
+    ]
+    about = f"「{question}」之后第一个 token 的概率"
+    return {
+        "temperature.svg": grid(
+            "temperature", f"{about}：温度 1、0.2、0.7、2", tokens, temperatures
+        ),
+        "sampling.svg": grid(
+            "sampling",
+            f"{about}：原样，和温度、top-k、top-p、min-p、重复惩罚之后",
+            tokens,
+            settings,
+        ),
+    }
+
+
 def draw():
     """全部插图：{文件名: SVG}。"""
     sys.path.insert(0, str(ROOT / "examples/train"))
@@ -382,11 +604,17 @@ def draw():
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "examples/jiezi")
     ranks = read_ranks()
     [answer] = [e.answer for e in corpus.entries() if e.id == "self-who"]
+    model = load_model()
     return {
         "four-steps.svg": four_steps(tokenizer, "你是谁？", answer),
         "bpe.svg": bpe(ranks, b"congratulation"),
         "padding.svg": padding(tokenizer, ["你是谁？", "什么是因果掩码？"]),
         "half-char.svg": half_char(tokenizer, ranks, "龘"),
+        "loop.svg": loop(tokenizer, model, "什么是 token？"),
+        **distributions(tokenizer, model, "聊天模板写错一个换行，后果严重吗"),
+        "speculative.svg": speculative(
+            tokenizer, *speculation(model, tokenizer, "什么是 token？", 4, 3)
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""第二章的插图：提交的就是脚本此刻画出的；图里的数与另一条路算出的相同。"""
+"""第二、三章的插图：提交的就是脚本此刻画出的；图里的数与另一条路算出的相同。"""
 
 import ast
 import importlib.util
@@ -15,7 +15,16 @@ from tokenizers import Tokenizer
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs/assets/figures"
 JIEZI = ROOT / "examples/jiezi"
-NAMES = ["four-steps", "bpe", "padding", "half-char"]
+NAMES = [
+    "four-steps",
+    "bpe",
+    "padding",
+    "half-char",
+    "speculative",
+    "loop",
+    "temperature",
+    "sampling",
+]
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -218,3 +227,95 @@ def test_half_char(jiezi, qwen):
     assert tokens[: len(own)] == tokens[len(own) :], (
         "两份词表切的位置不同，「各自解码」不能共用一行"
     )
+
+
+@pytest.fixture(scope="module")
+def last_logits(jiezi):
+    """一个问题之后、已经写了 new 之后，下一个 token 的 logits。"""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(JIEZI, dtype=torch.float32).eval()
+
+    def logits(question, new=()):
+        ids = torch.tensor([[*jiezi.encode(PROMPT.format(question)).ids, *new]])
+        with torch.no_grad():
+            return ids, model(ids).logits[:, -1]
+
+    return logits
+
+
+def test_loop(jiezi, last_logits):
+    """图里的 token 是贪心一步一步写出来的；每一步的输出折下来，正落在下一步的最后一格上。"""
+    new = []
+    while not new or new[-1] != jiezi.token_to_id("<|im_end|>"):
+        new.append(last_logits("什么是 token？", new)[1].argmax().item())
+    words = [jiezi.decode([i], skip_special_tokens=False).strip() for i in new]
+    drawn = [
+        (float(a["y"]), float(a["x"]), style, text)
+        for style, a, text in shapes("loop", "text")
+        if "mid" in style and text not in ("提示语", "模型", "⋮")
+    ]
+    lines = [list(row) for _, row in groupby(sorted(drawn), key=lambda e: e[0])]
+    expected = [words[: n + 1] for n in range(4)] + [["…", *words[-2:]]]
+    assert [[text for *_, text in line] for line in lines] == expected
+    for line in lines:  # 强调色：刚接上的和新写的
+        accents = ["accent" in style for _, _, style, _ in line]
+        assert accents == [False] * (len(line) - 2) + [True] * min(len(line), 2)
+    steps = [text for _, _, text in shapes("loop", "text") if text.startswith("第 ")]
+    assert steps == [f"第 {n} 步" for n in (1, 2, 3, 4, len(words))]
+    folds = [
+        [float(x) for x in re.findall(r"[MH]([\d.]+)", a["d"])]
+        for style, a, _ in shapes("loop", "path")
+        if "accent" in style and "H" in a["d"]
+    ]
+    assert folds == [[line[-1][1], below[-2][1]] for line, below in pairwise(lines[:4])]
+
+
+@pytest.mark.parametrize("name", ["temperature", "sampling"])
+def test_distributions(name, jiezi, last_logits):
+    """每一格的数与条都是页面上的函数算出来的；去掉了的没有条。"""
+    import torch
+
+    from tests.harness.snippets import extract
+
+    page = {"torch": torch}
+    for section in ("temperature", "top-k", "top-p", "min-p", "repetition-penalty"):
+        exec(extract(ROOT, "generate/sampling.py", section)[1], page)
+    ids, logits = last_logits("聊天模板写错一个换行，后果严重吗")
+    columns = {
+        "temperature": {
+            ("T=1", "原样"): logits,
+            ("T=0.2", ""): page["temperature"](logits, 0.2),
+            ("T=0.7", ""): page["temperature"](logits, 0.7),
+            ("T=2", ""): page["temperature"](logits, 2.0),
+        },
+        "sampling": {
+            ("原样", ""): logits,
+            ("温度", "0.7"): page["temperature"](logits, 0.7),
+            ("top-k", "2"): page["top_k"](logits, 2),
+            ("top-p", "0.8"): page["top_p"](logits, 0.8),
+            ("min-p", "0.5"): page["min_p"](logits, 0.5),
+            ("惩罚", "1.1"): page["repetition_penalty"](logits, ids, 1.1),
+        },
+    }[name]
+    best = logits[0].topk(6).indices.tolist()
+    probs = [x.softmax(-1)[0, best].tolist() for x in columns.values()]
+    texts = [(a, text) for _, a, text in shapes(name, "text")]
+    tokens = [text for a, text in texts if a["x"] == "1.5"]
+    assert tokens == [jiezi.decode([i]).strip() for i in best]
+    places = sorted({float(a["x"]) for a, _ in texts if a["x"] != "1.5"})
+    assert len(places) == len(columns)
+    drawn = [[text for a, text in texts if float(a["x"]) == x] for x in places]
+    assert [(head, value) for head, value, *_ in drawn] == list(columns)
+    assert [cells[2:] for cells in drawn] == [
+        [f"{p:.2f}" if p else "去掉" for p in column] for column in probs
+    ]
+    bars = [(float(a["x"]), float(a["width"])) for _, a, _ in shapes(name, "rect")]
+    flat = [
+        (x, p) for x, column in zip(places, probs, strict=True) for p in column if p
+    ]
+    unit = max(width for _, width in bars) / max(p for _, p in flat)
+    assert [x for x, _ in bars] == [x for x, _ in flat]
+    for (_, width), (_, p) in zip(bars, flat, strict=True):
+        assert abs(width - p * unit) < 0.15

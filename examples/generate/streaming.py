@@ -1,0 +1,281 @@
+"""流式：写出一点就显示一点；库里的 TextIteratorStreamer，和按字节攒成字的手写版。
+
+用法：
+    python examples/generate/streaming.py
+    MODEL=/path/to/Qwen2-0.5B-Instruct DEVICE=cpu python examples/generate/streaming.py
+"""
+
+import os
+import sys
+from pathlib import Path
+
+if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
+    print(
+        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+# --8<-- [start:setup]
+import os
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+MODEL = os.environ.get("MODEL", "examples/jiezi")
+DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+# --8<-- [end:setup]
+
+try:
+    assert torch.device(DEVICE).type in ("cpu", "cuda", "mps")
+    torch.empty(0, device=DEVICE)
+except (RuntimeError, AssertionError):
+    print(
+        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+# --8<-- [start:library]
+from threading import Thread
+
+from transformers import TextIteratorStreamer
+
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+model = model.to(DEVICE).eval()
+
+messages = [{"role": "user", "content": "什么是 token？"}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+).to(DEVICE)
+settings = dict(max_new_tokens=100, do_sample=False, repetition_penalty=1.0)
+
+streamer = TextIteratorStreamer(
+    tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=60
+)
+thread = Thread(
+    target=model.generate, kwargs={**inputs, **settings, "streamer": streamer}
+)
+thread.start()
+for piece in streamer:
+    print(piece, end="|")
+thread.join()
+print()
+# --8<-- [end:library]
+
+
+# --8<-- [start:error]
+def work(streamer, **settings):
+    """在线程里生成；出了错也让等着的人知道。"""
+    try:
+        model.generate(streamer=streamer, **settings)
+    except Exception as error:
+        streamer.on_finalized_text(f"[出错：{error}]", stream_end=True)
+
+
+two = {name: tensor.repeat(2, 1) for name, tensor in inputs.items()}  # 一批两条
+streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=60)
+Thread(target=work, args=[streamer], kwargs={**two, **settings}).start()
+print(*streamer)
+# --8<-- [end:error]
+
+# --8<-- [start:bytes]
+visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+hidden = [b for b in range(256) if b not in visible]
+BYTES = {chr(b): b for b in visible} | {chr(256 + n): b for n, b in enumerate(hidden)}
+
+
+def token_bytes(tokenizer, i):
+    """一个 token 代表的字节；特殊 token 不显示，是空的。"""
+    if i in tokenizer.all_special_ids:
+        return b""
+    return bytes(BYTES[char] for char in tokenizer.convert_ids_to_tokens(i))
+
+
+for i in tokenizer("一次写").input_ids:
+    print(i, tokenizer.convert_ids_to_tokens(i), token_bytes(tokenizer, i))
+# --8<-- [end:bytes]
+
+# --8<-- [start:stream]
+import codecs
+
+
+def stream(chunks):
+    """字节一段一段地来，凑成完整的字就给出。
+
+    Args:
+        chunks: 字节串，依次到来；一个字可以断在两段之间。
+
+    Yields:
+        文本，每段字节一份，最后还有一份收尾的；还凑不成字的那份是空的。
+        本来就不成字的字节变成 �。
+
+    >>> list(stream(["字".encode()[:1], "字".encode()[1:], b"a"]))
+    ['', '字', 'a', '']
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for chunk in chunks:
+        yield decoder.decode(chunk)
+    yield decoder.decode(b"", final=True)
+
+
+def stream_ids(tokenizer, ids):
+    """编号依次到来，给出文本；空的不给。"""
+    chunks = (token_bytes(tokenizer, i) for i in ids)
+    return filter(None, stream(chunks))
+
+
+output = model.generate(**inputs, **settings)
+answer = output[0, inputs.input_ids.size(1) :].tolist()
+print(*stream_ids(tokenizer, answer), sep="|")
+# --8<-- [end:stream]
+
+# --8<-- [start:compare]
+import base64
+from importlib.resources import files
+
+from dashscope import get_tokenizer
+from transformers import TextStreamer
+
+
+class Recorder(TextStreamer):
+    """不打印，记下每来一个 token 库给出什么。"""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self.pieces = []
+
+    def on_finalized_text(self, text, stream_end=False):
+        self.pieces.append(text)
+
+
+def by_library(tokenizer, ids):
+    """每来一个 token，库给出的文本；最后一份是收尾时给的。"""
+    recorder = Recorder(tokenizer)
+    for i in ids:
+        recorder.put(torch.tensor([i]))
+    recorder.end()
+    return recorder.pieces
+
+
+qwen = get_tokenizer("qwen-7b-chat")
+lines = (files("dashscope") / "resources/qwen.tiktoken").read_bytes().splitlines()
+qwen_bytes = [base64.b64decode(line.split()[0]) for line in lines]  # 编号 → 字节
+
+for text in (
+    "模型先读，再写。",
+    "Tokens come one by one.",
+    "写好了🎉👍🏽吗",
+    "トークンは単位です",
+):
+    ids = qwen.encode(text)
+    print("库：  ", "|".join(by_library(qwen, ids)))
+    print("手写：", "|".join(stream(qwen_bytes[i] for i in ids)))
+# --8<-- [end:compare]
+
+
+# --8<-- [start:lag]
+def lags(ids):
+    """每个字，库比手写的晚了几个 token 才给出。"""
+    library, hand = by_library(qwen, ids), stream(qwen_bytes[i] for i in ids)
+    arrived, shown = (
+        [n for n, piece in enumerate(pieces) for _ in piece]
+        for pieces in (hand, library)
+    )
+    return [late - early for early, late in zip(arrived, shown, strict=True)]
+
+
+texts = {
+    "中文": "模型一次写一个 token，写完接在后面，再写下一个。",
+    "英文": "A model writes one token, appends it, and writes the next.",
+    "混排": "用 KV 缓存🎉，速度 ×3，见 README.md。",
+    "表情": "😀🎉👍🏽👨\u200d👩\u200d👧🇨🇳",
+    "网址": "https://huggingface.co/Qwen/Qwen2-0.5B-Instruct",
+    "代码": "print(tokenizer.decode(ids[0],skip_special_tokens=True))",
+    "假名": "トークンをひとつずつかきます。",
+}
+for name, text in texts.items():
+    ids = qwen.encode(text)
+    late = lags(ids)
+    average = sum(late) / len(late)
+    print(f"{name} {len(ids):2} 个，平均晚 {average:4.1f}，最多 {max(late):2}")
+# --8<-- [end:lag]
+
+# --8<-- [start:loop]
+from transformers import DynamicCache
+
+
+@torch.inference_mode()
+def generate_ids(ids, max_new_tokens=100):
+    """贪心，算出一个编号给一个；没有人要下一个，就不算下一个。"""
+    cache = DynamicCache(config=model.config)
+    for _ in range(max_new_tokens):
+        logits = model(ids, past_key_values=cache).logits
+        ids = logits[:, -1:].argmax(-1)  # (1, 1)
+        yield ids.item()
+        if ids.item() in model.generation_config.eos_token_id:
+            return
+
+
+print("".join(stream_ids(tokenizer, generate_ids(inputs.input_ids))))
+# --8<-- [end:loop]
+
+# --8<-- [start:leave]
+from itertools import islice
+
+passes = []
+counter = model.register_forward_hook(lambda *_: passes.append(1))  # 数前向的次数
+
+pieces = stream_ids(tokenizer, generate_ids(inputs.input_ids))
+print("手写：", "".join(islice(pieces, 6)), f"（{len(passes)} 次前向）")
+
+passes.clear()
+streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=60)
+thread = Thread(target=work, args=[streamer], kwargs={**inputs, **settings})
+thread.start()
+text = "".join(islice(streamer, 6))
+thread.join()
+print("库：  ", text, f"（{len(passes)} 次前向）")
+counter.remove()
+# --8<-- [end:leave]
+
+# --8<-- [start:time]
+from time import perf_counter
+
+begin, arrived = perf_counter(), []
+for _ in stream_ids(tokenizer, generate_ids(inputs.input_ids)):
+    arrived.append(perf_counter() - begin)
+print(f"第一段 {1000 * arrived[0]:.0f} 毫秒，最后一段 {1000 * arrived[-1]:.0f} 毫秒")
+# --8<-- [end:time]
+
+# --8<-- [start:sse]
+import json
+
+
+def events(pieces):
+    """一段文本写成一个服务器推送事件，最后说一声完了。"""
+    for piece in pieces:
+        data = {"choices": [{"index": 0, "delta": {"content": piece}}]}
+        yield f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+sent = list(events(stream_ids(tokenizer, answer)))
+print(*sent[:2], "……\n\n", *sent[-1:], sep="", end="")
+# --8<-- [end:sse]
+
+
+# --8<-- [start:receive]
+def received(lines):
+    """从一行行的流里取出文本。"""
+    for line in lines:
+        data = line.removeprefix("data: ")
+        if data and data != "[DONE]":
+            yield json.loads(data)["choices"][0]["delta"]["content"]
+
+
+lines = "".join(events(["第一段\n\n", "data: 第二段"])).split("\n")
+print(*lines, sep="\n", end="")
+print(list(received(lines)))
+# --8<-- [end:receive]

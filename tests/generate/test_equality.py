@@ -1,0 +1,171 @@
+"""手写的循环与 model.generate：同样的设置、同样的种子，逐个 token 相同（float32，CPU）。
+
+{贪心, 照 Qwen2 的默认值抽样} × {有缓存, 没有缓存} × {批 1, 左填充的批 4}，每种情形 52 条提示语。
+"""
+
+import itertools
+import json
+import os
+import sys
+
+import pytest
+import torch
+
+from tests.harness.snippets import extract
+
+PROMPTS, MAX_NEW_TOKENS = 52, 6
+# 贪心也带着重复惩罚：generate 从 generation_config 里取它，do_sample=False 关不掉
+GREEDY = dict(temperature=0.0, repetition_penalty=1.1)
+SAMPLED = dict(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1)
+CASES = list(itertools.product([False, True], [True, False], [1, 4]))
+compared = {}  # 比过的情形 -> (提示语条数, token 个数)
+
+
+@pytest.fixture(scope="module")
+def loop(pytestconfig):
+    """页面上的那几节，照页面的样子执行：pick、steps、generate，和芥子。"""
+    before, namespace = os.getcwd(), {}
+    os.chdir(pytestconfig.rootpath)
+    for name in ("check", "setup", "load", "pick", "steps"):
+        exec(extract(pytestconfig.rootpath, "generate/loop.py", name)[1], namespace)
+    os.chdir(before)
+    model = namespace["model"]
+    assert (model.dtype, model.device.type) == (torch.float32, "cpu")
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def prompts(loop, pytestconfig):
+    """一半是没学过的问法；一半带着回答的开头，几步之内就会写到结束符。"""
+    root = pytestconfig.rootpath
+    sys.path.insert(0, str(root / "examples/train"))
+    import corpus
+
+    sys.path.pop(0)
+    tokenizer = loop["tokenizer"]
+    lines = (root / "examples/train/eval/dev.jsonl").read_text("utf-8").splitlines()
+    entries = corpus.entries()
+    found = []
+    for n in range(PROMPTS // 2):
+        question = json.loads(lines[n * len(lines) // (PROMPTS // 2)])["question"]
+        found.append(loop["encode"](question)["input_ids"][0])
+        entry = entries[n * len(entries) // (PROMPTS // 2)]
+        start = tokenizer(entry.answer, return_tensors="pt").input_ids[0][
+            : -(n % 5) - 1
+        ]
+        asked = loop["encode"](entry.questions[0])["input_ids"][0]
+        found.append(torch.cat([asked, start]))
+    assert len(found) == PROMPTS
+    return found
+
+
+def left_padded(rows, pad):
+    width = max(map(len, rows))
+    ids = torch.stack(
+        [torch.cat([row.new_full((width - len(row),), pad), row]) for row in rows]
+    )
+    mask = torch.stack([torch.arange(width) >= width - len(row) for row in rows]).long()
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.mark.parametrize(
+    "do_sample, use_cache, batch_size", CASES, ids=lambda value: str(value)
+)
+def test_same_tokens(do_sample, use_cache, batch_size, loop, prompts):
+    model = loop["model"]
+    pad = model.generation_config.pad_token_id
+    count = stopped = 0
+    for start in range(0, PROMPTS, batch_size):
+        batch = left_padded(prompts[start : start + batch_size], pad)
+        width = batch["input_ids"].size(1)
+        torch.manual_seed(start)
+        ours = loop["generate"](
+            model,
+            **batch,
+            max_new_tokens=MAX_NEW_TOKENS,
+            use_cache=use_cache,
+            **(SAMPLED if do_sample else GREEDY),
+        )
+        torch.manual_seed(start)
+        theirs = model.generate(  # 其余的设置来自 generation_config.json
+            **batch,
+            max_new_tokens=MAX_NEW_TOKENS,
+            use_cache=use_cache,
+            do_sample=do_sample,
+        )
+        assert ours.tolist() == theirs.tolist(), f"从第 {start} 条起的一批"
+        count += ours[:, width:].numel()
+        stopped += (ours[:, width:] == model.config.eos_token_id).any(1).sum().item()
+    assert 10 < stopped < PROMPTS, "要有停下的，也要有没停的"
+    compared[do_sample, use_cache, batch_size] = count
+
+
+def test_to_the_end(loop):
+    """左填充的一批一直写到每一行都停下：写完的行是填充符，没写完的不受影响。"""
+    model, batch = loop["model"], loop["encode"]("什么是 token？", "你好", "再见")
+    width = batch["input_ids"].size(1)
+    for settings in (GREEDY, SAMPLED):
+        torch.manual_seed(0)
+        ours = loop["generate"](model, **batch, max_new_tokens=100, **settings)
+        torch.manual_seed(0)
+        theirs = model.generate(
+            **batch, max_new_tokens=100, do_sample=settings is SAMPLED
+        )
+        assert ours.tolist() == theirs.tolist() and ours.size(1) < width + 100
+        ends = (ours[:, width:] == model.config.eos_token_id).int()
+        assert (ends.sum(1) == 1).all() and len(set(ends.argmax(1).tolist())) == 3
+        for row, end in zip(ours[:, width:], ends.argmax(1).tolist(), strict=True):
+            assert (row[end + 1 :] == model.generation_config.pad_token_id).all()
+
+
+@pytest.mark.parametrize("eos", ["list", "int"])
+def test_stops_at_any_eos(eos, loop, monkeypatch):
+    """结束符可以有几个，也可以只有一个；碰到哪个都停。"""
+    model, batch = loop["model"], loop["encode"]("什么是 token？", "你是谁？")
+    width = batch["input_ids"].size(1)
+    free = loop["generate"](model, **batch, max_new_tokens=12)[:, width:]
+    third, fifth = free[0, 2].item(), free[1, 4].item()
+    assert third not in free[1] and fifth not in free[0]
+    ids = [model.config.eos_token_id, third, fifth] if eos == "list" else third
+    monkeypatch.setattr(model.generation_config, "eos_token_id", ids)
+    ours = loop["generate"](model, **batch, max_new_tokens=12)
+    theirs = model.generate(
+        **batch, max_new_tokens=12, do_sample=False, repetition_penalty=1.0
+    )
+    assert ours.tolist() == theirs.tolist()
+    pad, new = model.generation_config.pad_token_id, ours[:, width:].tolist()
+    assert new[0][:3] == free[0, :3].tolist() and set(new[0][3:]) == {pad}
+    assert len(new[1]) == (5 if eos == "list" else 12)
+
+
+def test_each_step_is_what_generate_computed(loop):
+    """不只是 token：每一步的 logits 也相同，步数也相同。"""
+    model, batch = loop["model"], loop["encode"]("什么是 token？", "你好")
+    for use_cache in (True, False):
+        written = list(
+            loop["steps"](model, **batch, max_new_tokens=8, use_cache=use_cache)
+        )
+        theirs = model.generate(
+            **batch,
+            max_new_tokens=8,
+            do_sample=False,
+            repetition_penalty=1.0,
+            use_cache=use_cache,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        for (_, ours), logits in zip(written, theirs.logits, strict=True):
+            torch.testing.assert_close(ours, logits, rtol=0, atol=1e-5)
+
+
+def test_matrix_is_whole(capsys, pytestconfig):
+    """八种情形一个不少；大小写在测试的输出里，也与页面上说的一致。"""
+    page = (pytestconfig.rootpath / "docs/generate/loop.md").read_text("utf-8")
+    assert f"{len(CASES)} 种情形" in page and f"每种 {PROMPTS} 条提示语" in page
+    if len(compared) < len(CASES):
+        pytest.skip(f"只跑了 {len(compared)} 种情形，{len(CASES)} 种都跑才报大小")
+    with capsys.disabled():
+        print(
+            f"\n手写的循环 = model.generate：{len(compared)} 种情形 × {PROMPTS} 条提示语"
+            f" = {len(compared) * PROMPTS}，{sum(compared.values()):,} 个 token 逐个相同"
+        )
