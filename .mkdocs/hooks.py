@@ -27,7 +27,7 @@ def on_files(files, config):
     """把各章的脚本发布到 examples/<章>/ 下；练习的测试不发布。"""
     for chapter in CHAPTERS:
         for path in sorted((EXAMPLES / chapter).rglob("*")):
-            if path.suffix in (".py", ".sh") and not path.name.startswith(
+            if path.suffix in (".py", ".sh", ".ps1") and not path.name.startswith(
                 ("test_", "conftest")
             ):
                 name = path.relative_to(EXAMPLES.parent).as_posix()

@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,12 @@ BASH_TIMEOUT = 300  # 秒
 
 @dataclass
 class Result:
-    """一段代码的下场：标准输出、标准错误和警告（去掉进度条）、没跑通的原因。"""
+    """一段代码的下场：标准输出、标准错误和警告（去掉进度条）、没跑通的原因、没有跑的理由。"""
 
     out: str = ""
     err: str = ""
     failure: str = ""
+    skipped: str = ""
 
 
 def without_progress(text: str) -> str:
@@ -59,7 +61,7 @@ def captured(result: Result):
             "transformers"
         ).handlers:  # 若在别处先导入，它记住的是旧的 stderr
             if isinstance(handler, logging.StreamHandler):
-                handler.setStream(STREAMS[1])
+                handler.stream = STREAMS[1]  # 旧的也许已经关了，不去冲它
         log = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.resetwarnings()
         for hidden in (
@@ -119,15 +121,31 @@ def run_python(script: Path, line: int, source: str, namespace: dict) -> Result:
 
 def run_bash(source: str, groups: list[int]) -> Result:
     """用真的 bash 执行一节；它的进程组记进 groups，页面结束时一并收走（后台的服务也在内）。"""
-    result = Result()
-    path = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return run_command(["bash", "-euo", "pipefail", "-c", source], groups)
+
+
+def run_pwsh(source: str, groups: list[int]) -> Result:
+    """用真的 PowerShell 执行一节；没有装就不跑。"""
+    if not shutil.which("pwsh"):
+        return Result(skipped="这台机器没有 PowerShell（pwsh）")
+    return run_command(["pwsh", "-NoProfile", "-Command", source], groups)
+
+
+def unrun_bash(source: str, reason: str) -> Result:
+    """这里没有它要的东西：不跑，只让 bash 看一遍语法。"""
+    checked = subprocess.run(
+        ["bash", "-n"], input=source, text=True, capture_output=True
     )
-    command = ["bash", "-euo", "pipefail", "-c", source]
+    return Result(failure=checked.stderr, skipped="" if checked.stderr else reason)
+
+
+def run_command(command: list[str], groups: list[int]) -> Result:
+    """执行一条命令，收下它打印的；工作目录和环境与读者的一样，虚拟环境排在最前面。"""
+    result = Result()
     with captured(result):
         process = subprocess.Popen(
             command,
-            env=os.environ | {"PATH": path},
+            env=os.environ | {"PATH": search_path()},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -137,12 +155,18 @@ def run_bash(source: str, groups: list[int]) -> Result:
         except subprocess.TimeoutExpired:
             code = None
     if code is None:
-        result.failure = f"bash 跑了 {BASH_TIMEOUT} 秒还没结束"
+        result.failure = f"{command[0]} 跑了 {BASH_TIMEOUT} 秒还没结束"
     elif code:
-        result.failure = f"bash 的退出码是 {code}"
+        result.failure = f"{command[0]} 的退出码是 {code}"
     if result.failure:
         result.failure += f"\n标准错误：\n{result.err or '（空）'}"
     return result
+
+
+def search_path() -> str:
+    """虚拟环境的命令排在最前面。"""
+    here = Path(sys.executable).parent
+    return f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def start_script(script: Path, *args: str, cwd: Path, env) -> subprocess.Popen:

@@ -12,7 +12,7 @@ import pytest
 from sybil import Document, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-from . import execute
+from . import execute, services
 from .compare import agrees, shape, tidy
 from .snippets import INCLUDE, SnippetError, extract, find
 
@@ -25,7 +25,9 @@ OUTPUT, CPU, ANY, VARIES = "输出", "输出 · CPU", "输出 · 任何模型", 
 TITLES = {OUTPUT: JIEZI, CPU: JIEZI, ANY: None, VARIES: None} | {
     f"{OUTPUT} · {model}": model for model in MODELS
 }
-SUFFIXES = {"python": ".py", "bash": ".sh"}
+SUFFIXES = {"python": ".py", "bash": ".sh", "powershell": ".ps1"}
+SERVICE = "另一个终端"  # 一直开着的命令；它的标题
+NEEDS = "需要"  # 标题以它开头的命令，这里没有它要的东西，不跑
 SHOWN = {*SUFFIXES, "text", "json"}  # 整个文件只展示、不执行时可用的语言
 INFO = re.compile(r'(?P<language>\w+)(?: title="(?P<title>[^"]*)")?')
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)\n"))
@@ -138,7 +140,9 @@ def classify(fence: Fence, last: Fence | None) -> None:
             else '要写 --8<-- "章/文件:节"'
         )
         fence.problem = f"代码和文件不能直接写在页面上，{hint}"
-    elif fence.title:
+    elif fence.title and not (
+        language == "bash" and (fence.title == SERVICE or fence.title.startswith(NEEDS))
+    ):
         fence.role = "shown"
         if fence.section or fence.title != f"examples/{fence.path}":
             fence.problem = (
@@ -168,6 +172,7 @@ class Page:
         self.fences = fences(document.text)
         self.edits: dict[int, tuple[int, str]] = {}  # 起点 -> (终点, 新文字)
         self.groups: list[int] = []
+        self.ports: dict[str, int] = {}  # 页面上写的端口 -> 真的端口
         self.environ: dict[str, str] | None = None
 
     def regions(self) -> Iterator[Region]:
@@ -198,8 +203,12 @@ class Page:
 
     def check_code(self, fence: Fence) -> str | None:
         result = self.run(fence)
+        if result.skipped:
+            pytest.skip(result.skipped)
         if result.failure:
             return result.failure
+        if fence.title == SERVICE and not fence.outputs:
+            return None  # 服务打印什么，页面可以不写
         if result.err:
             return f"代码发出了警告，或往标准错误写了东西：\n{result.err}"
         wanted = any(output.for_model in (None, self.model) for output in fence.outputs)
@@ -220,6 +229,8 @@ class Page:
         result = self.run(fence.code)
         if result.failure:
             pytest.skip(f"前面的代码没有跑通：{self.name}:{fence.code.line}")
+        if result.skipped:
+            pytest.skip(result.skipped)
         if not tidy(result.out):
             return "代码什么也没打印，这块输出是多余的"
         view = shape if fence.title == VARIES else tidy
@@ -249,11 +260,22 @@ class Page:
             line, source = extract(self.root, fence.path, fence.section)
         except SnippetError as error:
             return execute.Result(failure=str(error))
-        if fence.path.endswith(".sh"):
-            return execute.run_bash(source, self.groups)
-        return execute.run_python(
-            self.root / "examples" / fence.path, line, source, self.document.namespace
-        )
+        if fence.title.startswith(NEEDS):
+            return execute.unrun_bash(source, fence.title)
+        if fence.title == SERVICE:
+            result = services.run(source, self.ports)
+            if "8000" in self.ports:
+                os.environ["BASE_URL"] = f"http://127.0.0.1:{self.ports['8000']}/v1"
+        elif fence.path.endswith(".py"):
+            script = self.root / "examples" / fence.path
+            result = execute.run_python(script, line, source, self.document.namespace)
+        else:
+            if self.ports:
+                source = services.for_model(services.with_ports(source, self.ports))
+            run = execute.run_bash if fence.path.endswith(".sh") else execute.run_pwsh
+            result = run(source, self.groups)
+        result.out = services.without_ports(result.out, self.ports)
+        return result
 
     def write(self, fence: Fence) -> str | None:
         """记下一处改写：output 换掉内容，code 后面添一块输出。"""

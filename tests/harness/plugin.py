@@ -53,6 +53,12 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    if config.getoption("update_outputs"):  # 改写页面只用一个进程，改了哪些才报得出来
+        config.option.numprocesses = 0
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: 需要 CUDA，只在 --tier gpu 跑")
     os.environ.update(
@@ -60,6 +66,8 @@ def pytest_configure(config):
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
     )
+    # 每个测试进程、每个服务一个线程：两个进程才不互相等
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     root, update = config.rootpath, config.getoption("update_outputs")
 
     def page(document: Document):

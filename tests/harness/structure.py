@@ -11,7 +11,7 @@ from .snippets import SnippetError, extract, find, sections
 
 CHAPTERS = ("use", "local", "generate", "inside")
 SKIPPED = ("jiezi", "train")  # examples/ 里不是示例的文件夹
-SUFFIXES = {".py", ".sh"}
+SUFFIXES = {".py", ".sh", ".ps1"}
 EXTENSIONS = [
     "admonition",
     "attr_list",

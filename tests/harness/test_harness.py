@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import structure
+from tests.harness import services, structure
 from tests.harness.compare import agrees
 from tests.harness.execute import without_progress
 from tests.harness.pages import model_name
@@ -48,6 +48,7 @@ NAV = "site_name: x\nnav:\n  - 首页: local/load.md\nextra:\n  a: !!python/name
 def site(pytester, monkeypatch):
     """搭一个小站；返回的函数改它的文件、跑它，给出 (结果的计数, 打印的全部)。"""
     monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-n0")
     monkeypatch.delenv("MODEL", raising=False)
     shutil.copy(Path(__file__).parents[2] / "pyproject.toml", pytester.path)
     put(
@@ -97,7 +98,80 @@ def bash(body, output=""):
     }
 
 
+SERVER = """\
+# --8<-- [start:serve]
+python - --port 8000 <<'END'
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.headers["Host"].encode())
+
+    def log_message(self, *args):
+        pass
+
+print(f"http://127.0.0.1:{sys.argv[2]} 开着", flush=True)
+HTTPServer(("127.0.0.1", int(sys.argv[2])), Answer).serve_forever()
+END
+# --8<-- [end:serve]
+# --8<-- [start:ask]
+curl -s http://127.0.0.1:8000
+# --8<-- [end:ask]
+# --8<-- [start:dead]
+echo "端口 被占" --port 8000; exit 3
+# --8<-- [end:dead]
+# --8<-- [start:portless]
+sleep 100
+# --8<-- [end:portless]
+# --8<-- [start:broken]
+if true
+# --8<-- [end:broken]
+"""
+
+
+def served(section, title="另一个终端", output=""):
+    """一页：一个带标题的 bash 围栏，再问它一句。"""
+    page = f'```bash title="{title}"\n--8<-- "local/serve.sh:{section}"\n```\n' + (
+        f'```text title="输出"\n{output}\n```\n' if output else ""
+    )
+    ask = '```bash\n--8<-- "local/serve.sh:ask"\n```\n```text title="输出"\n127.0.0.1:8000\n```\n'
+    return page + ask, {"examples/local/serve.sh": SERVER}
+
+
 # 绿的
+
+
+def test_service_runs_on_a_free_port_until_the_end_of_the_session(site):
+    page, files = served("serve", output="http://127.0.0.1:8000 开着")
+    counts, text = site(page, files=files)
+    assert counts == {"passed": 4}, text
+    (service,) = [s for c, s in services.RUNNING.items() if "开着" in c]
+    assert service.port != 8000 and service.answers()
+    site(page, files=files)
+    assert [s for c, s in services.RUNNING.items() if "开着" in c] == [service]
+    service.stop()
+    assert not service.answers()
+
+
+def test_command_for_absent_hardware_is_skipped_with_its_reason(site):
+    page, files = served("portless", title="需要 GPU")
+    counts, text = site(page.split("```bash\n")[0], files=files)
+    assert counts == {"skipped": 1} and "需要 GPU" in text, text
+
+
+def test_powershell_is_run_or_skipped_with_a_reason(site):
+    page = (
+        '```powershell\n--8<-- "local/a.ps1:a"\n```\n```text title="输出"\n你好\n```\n'
+    )
+    body = '# --8<-- [start:a]\nWrite-Output "你好"\n# --8<-- [end:a]\n'
+    counts, text = site(page, files={"examples/local/a.ps1": body})
+    if shutil.which("pwsh"):
+        assert counts == {"passed": 2}, text
+    else:
+        assert counts == {"skipped": 2} and "没有 PowerShell" in text, text
 
 
 def test_correct_page_and_docstrings(site):
@@ -522,6 +596,22 @@ STRUCTURE = {
         "more.md:1: 不认识的围栏",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("section", "title", "words"),
+    [
+        ("dead", "另一个终端", ["退出码 3", "端口 被占"]),
+        ("portless", "另一个终端", ["要写明 --port"]),
+        ("broken", "需要 GPU", ["syntax error"]),
+        ("serve", "别的终端", ["展示整个文件时不写节名"]),
+    ],
+)
+def test_service_that_cannot_start_is_red(site, section, title, words):
+    page, files = served(section, title)
+    counts, text = site(page, files=files)
+    assert counts.get("failed"), text
+    assert all(word in text for word in words), text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""每个示例脚本都能整个运行：在仓库根目录下，和单独拷到一个空文件夹里。"""
+"""每个示例脚本都能整个运行：单独拷到一个空文件夹里。在仓库根目录下的运行，就是页面自己。"""
 
 import os
 import re
@@ -6,11 +6,15 @@ import shutil
 
 import pytest
 
+from tests.harness import services
 from tests.harness.execute import finish, start_script
 from tests.harness.structure import chapter_scripts
 
 ARGUMENTS = {"local/ask.py": ["你好"]}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
-ELSEWHERE = {}  # 在这里跑不了的脚本和理由，它们另有测试：{"use/serve.py": "一直运行的服务，见 tests/use/test_serve.py"}
+ELSEWHERE = {  # 在这里跑不了的脚本和理由，它们另有测试
+    "use/chat_ui.py": "由 streamlit 运行，见 tests/use/test_chat_ui.py"
+}
+NOBODY = "http://127.0.0.1:1/v1"  # 没有服务的地址
 
 
 def pytest_generate_tests(metafunc):
@@ -29,26 +33,25 @@ def test_whole_script(name, pytestconfig, tmp_path):
     root = pytestconfig.rootpath
     script = root / "examples" / name
     copy = shutil.copy(script, tmp_path)
+    text = script.read_text("utf-8")
     plain = {key: value for key, value in os.environ.items() if key != "MODEL"}
-    alone = plain | {
-        "MODEL": str((root / os.environ.get("MODEL", "examples/jiezi")).resolve())
-    }
-    whole, moved = (
-        start(name, script, root, os.environ),
-        start(name, copy, tmp_path, alone),
-    )
-    for how, (code, out, err) in {
-        "在仓库根目录下": finish(whole),
-        "单独拷出": finish(moved),
-    }.items():
-        assert (code, err) == (0, ""), (
-            f"{how}运行 {name}，退出码 {code}：\n{out}\n{err}"
+    alone, lost = dict(os.environ), dict(plain)
+    if '"BASE_URL"' in text:  # 问服务的脚本：MODEL 是服务起的名字
+        alone["BASE_URL"] = f"{services.jiezi().url}/v1"
+        lost["BASE_URL"] = NOBODY
+    else:
+        alone["MODEL"] = str(
+            (root / os.environ.get("MODEL", "examples/jiezi")).resolve()
         )
-    if '"MODEL"' in script.read_text("utf-8"):
-        code, out, err = finish(start(name, copy, tmp_path, plain))
+    code, out, err = finish(start(name, copy, tmp_path, alone))
+    assert (code, err) == (0, ""), (
+        f"单独拷出后运行 {name}，退出码 {code}：\n{out}\n{err}"
+    )
+    if '"MODEL"' in text:
+        code, out, err = finish(start(name, copy, tmp_path, lost))
         clear = "\n" not in err and re.search("[\u4e00-\u9fff]", err)
         assert code == 2 and clear, (
-            f"{name} 找不到模型时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
+            f"{name} 找不到模型或服务时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
         )
 
 

@@ -24,6 +24,7 @@ NAMES = [
     "loop",
     "temperature",
     "sampling",
+    "tensor-parallel",
 ]
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -319,3 +320,40 @@ def test_distributions(name, jiezi, last_logits):
     assert [x for x, _ in bars] == [x for x, _ in flat]
     for (_, width), (_, p) in zip(bars, flat, strict=True):
         assert abs(width - p * unit) < 0.15
+
+
+def test_tensor_parallel():
+    """图里的形状是权重文件里的形状对半切；框住的一半一上一下、一左一右。"""
+    from safetensors import safe_open
+
+    names = ["gate", "up", "down"]
+    with safe_open(JIEZI / "model.safetensors", "np") as weights:
+        shapes_in_file = [
+            weights.get_slice(f"model.layers.0.mlp.{name}_proj.weight").get_shape()
+            for name in names
+        ]
+    [width, hidden], [*up], [*down] = shapes_in_file
+    assert up == [width, hidden] and down == [hidden, width]
+    words = [words for *_, words in shapes("tensor-parallel", "text")]
+    half = width // 2
+    assert words.count(f"各 {half}×{hidden}") == words.count(f"{hidden}×{half}") == 2
+    assert words.count(f"{half} 个数") == 2 and f"各 {hidden} 个数" in words
+    assert [f"{letter}  {hidden} 个数" in words for letter in "xy"] == [True, True]
+
+    def sides(style):
+        return [
+            [float(a[key]) for key in ("x", "y", "width", "height")]
+            for found, a, _ in shapes("tensor-parallel", "rect")
+            if style in found and not a.get("rx", "0").startswith("4")
+        ]
+
+    whole, owned = sides("wire"), sides("now")
+    assert len(whole) == len(owned) == 6
+    for n, ((x, y, w, h), (x2, y2, w2, h2)) in enumerate(
+        zip(whole, owned, strict=True)
+    ):
+        process, rows = n // 3, n % 3 < 2  # 一个进程三块：gate、up 切行，down 切列
+        offset = process * (h if rows else w) / 2
+        want = (x, y + offset, w, h / 2) if rows else (x + offset, y, w / 2, h)
+        assert (x2, y2, w2, h2) == pytest.approx(want, abs=0.01)
+        assert (h / w if rows else w / h) == pytest.approx(width / hidden, rel=1e-3)

@@ -1,8 +1,6 @@
 """真的构建一遍站点，放在子路径 /a/b/ 下，用真的浏览器读它。"""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,34 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM_ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 HAN = "[\u4e00-\u9fff]"
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if not (executable and sync_playwright):
-        reason = "没有 Chromium 或 playwright，浏览器测试没有跑：apt-get install chromium；pip install playwright"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=CHROMIUM_ARGS
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
