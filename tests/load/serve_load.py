@@ -11,6 +11,7 @@
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -210,7 +211,8 @@ def main():
         )
 
     command = BATCHING if args.continuous_batching else SERVE
-    print(command.strip())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # 别的程序在忙时，多线程互相等
+    print(command.strip(), flush=True)
     service = services.start(command, share=False)
     try:
         print(f"刚起来：{memory(service.process):.0f} MB")
