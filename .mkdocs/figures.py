@@ -5,6 +5,7 @@
 """
 
 import base64
+import json
 import re
 import sys
 from html import escape
@@ -597,6 +598,105 @@ def distributions(tokenizer, model, question, n=6):
     }
 
 
+def kv_cache(tokenizer, model, question, steps=4):
+    """缓存怎样长大：第一步存下提示语的全部，以后每步只多一列。"""
+    ids, seen = prompt_ids(tokenizer, question), []
+    output, new = model(ids), []
+    while not new or new[-1] != tokenizer.eos_token_id:
+        keys = output.past_key_values.layers[0].keys
+        seen.append((ids.size(1), tuple(keys.shape)))  # 送入几个，存了多少
+        ids = output.logits[:, -1:].argmax(-1)
+        new.append(ids.item())
+        output = model(ids, past_key_values=output.past_key_values)
+    left, height, y, shapes = 24, 13, 1.5, []
+    cell = (WIDTH - 2 - left) / seen[-1][1][2]
+    for n in [*range(steps), len(seen) - 1]:
+        sent, shape = seen[n]
+        if n >= steps:
+            shapes.append(text(left + 20, y + 9, "⋮", style="mid muted"))
+            y += 22
+        note = f"第 {n + 1} 步，送入 {sent} 个"
+        shapes.append(text(1.5, y + 12, note, style="small"))
+        sizes = f"({', '.join(map(str, shape))})"
+        shapes.append(
+            text(WIDTH - 2, y + 12, sizes, style="mono small muted", end=True)
+        )
+        y += 21
+        for name in "键值":
+            shapes.append(text(1.5, y + 11, name, style="small muted"))
+            old = range(shape[2] - sent)
+            for style, columns in (("box", old), ("seed", range(len(old), shape[2]))):
+                parts = (
+                    f"M{left + cell * i + 0.6:.1f} {y:g}h{cell - 1.2:.1f}v{height}h-{cell - 1.2:.1f}z"
+                    for i in columns
+                )
+                if columns:
+                    shapes.append(wire("".join(parts), style))
+            y += height + 4
+        y += 13
+    layers = f"这是一层，{len(model.model.layers)} 层各有一份"
+    shapes.append(text(1.5, y + 4, layers, style="small muted"))
+    title = f"缓存长大：第一步存下提示语的 {seen[0][0]} 列，以后每步多一列，第 {len(seen)} 步有 {seen[-1][1][2]} 列"
+    return figure("kv-cache", title, y + 12, shapes)
+
+
+def kv_time(record):
+    """写下一个 token 的时间：没有缓存随长度涨，有缓存不涨。"""
+    left, right, top, bottom = 34, WIDTH - 10, 34, 226
+    lengths, without = record["lengths"], record["without_ms"]
+    highest = max(without)
+    step = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if highest / n <= 5)
+    rows = -int(-highest // step)  # 横线几条
+
+    def x(length):
+        return left + (right - left) * length / lengths[-1]
+
+    def y(ms):
+        return bottom - (bottom - top) * ms / (rows * step)
+
+    def curve(values, style):
+        points = " ".join(
+            f"{x(length):.1f},{y(ms):.1f}"
+            for length, ms in zip(lengths, values, strict=True)
+        )
+        colour = "accent" if style else "fg"
+        return (
+            f'<polyline points="{points}" style="fill: none; stroke: var(--{colour}); '
+            f'stroke-width: {3 if style else 1.5}"/>'
+        )
+
+    shapes = [text(1.5, 13, "写下一个 token 用几毫秒", style="small muted")]
+    for n in range(rows + 1):
+        shapes.append(
+            f'<path d="M{left} {y(n * step):g}H{right}" style="stroke: var(--line)"/>'
+        )
+        label = str(n * step)
+        shapes.append(
+            text(left - 6, y(n * step) + 4.5, label, "", style="small", end=True)
+        )
+    for length in range(0, lengths[-1] + 1, 200):
+        shapes.append(text(x(length), bottom + 18, str(length), style="small mid"))
+    shapes += [
+        text(right, bottom + 38, "前面有几个 token", style="small muted", end=True),
+        curve(without, ""),
+        curve(record["with_ms"], "accent"),
+        text(x(450) - 8, y(without[lengths.index(450)]) - 14, "没有缓存", end=True),
+        text(
+            x(600) - 12,
+            y(record["with_ms"][-1]) - 10,
+            "有缓存",
+            style="accent",
+            end=True,
+        ),
+    ]
+    a, b = lengths[0], lengths[-1]
+    title = (
+        f"前面的 token 从 {a} 个到 {b} 个，写下一个的时间：没有缓存从 {without[0]} 毫秒到 {without[-1]} 毫秒，"
+        f"有缓存从 {record['with_ms'][0]} 毫秒到 {record['with_ms'][-1]} 毫秒"
+    )
+    return figure("kv-time", title, bottom + 44, shapes)
+
+
 def tensor_parallel(config, pieces=2):
     """一个 MLP 分给两个进程：gate、up 切输出，down 切输入，最后相加一次。"""
     hidden, width = config.hidden_size, config.intermediate_size
@@ -672,6 +772,12 @@ def draw():
         **distributions(tokenizer, model, "聊天模板写错一个换行，后果严重吗"),
         "speculative.svg": speculative(
             tokenizer, *speculation(model, tokenizer, "什么是 token？", 4, 3)
+        ),
+        "kv-cache.svg": kv_cache(tokenizer, model, "什么是 token？"),
+        "kv-time.svg": kv_time(
+            json.loads(
+                (ROOT / "examples/generate/measured/kv_cache.json").read_text("utf-8")
+            )
         ),
         "tensor-parallel.svg": tensor_parallel(
             AutoConfig.from_pretrained(ROOT / "examples/jiezi")

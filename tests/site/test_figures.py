@@ -25,6 +25,8 @@ NAMES = [
     "temperature",
     "sampling",
     "tensor-parallel",
+    "kv-cache",
+    "kv-time",
 ]
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -320,6 +322,71 @@ def test_distributions(name, jiezi, last_logits):
     assert [x for x, _ in bars] == [x for x, _ in flat]
     for (_, width), (_, p) in zip(bars, flat, strict=True):
         assert abs(width - p * unit) < 0.15
+
+
+def test_kv_cache(jiezi):
+    """每一步的列数与形状，是不用缓存一遍遍重算时得出的；实心的正是这一步送入的。"""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(JIEZI, dtype=torch.float32).eval()
+    prompt = jiezi.encode(PROMPT.format("什么是 token？")).ids
+    ids = torch.tensor([prompt])
+    answer = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=100,
+    )[0, len(prompt) :].tolist()
+    steps = [1, 2, 3, 4, len(answer)]
+    columns = [len(prompt) + n - 1 for n in steps]
+    sent = [len(prompt), 1, 1, 1, 1]
+    words = [words for *_, words in shapes("kv-cache", "text")]
+    assert [w for w in words if w.startswith("第 ")] == [
+        f"第 {n} 步，送入 {s} 个" for n, s in zip(steps, sent, strict=True)
+    ]
+    heads, dim = model.config.num_key_value_heads, 32
+    assert model.model.layers[0].self_attn.k_proj.out_features == heads * dim
+    assert [w for w in words if w.startswith("(")] == [
+        f"(1, {heads}, {n}, {dim})" for n in columns
+    ]
+    assert f"这是一层，{model.config.num_hidden_layers} 层各有一份" in words
+    new = [a["d"].count("M") for s, a, _ in shapes("kv-cache", "path") if "seed" in s]
+    old = [a["d"].count("M") for s, a, _ in shapes("kv-cache", "path") if "box" in s]
+    assert new == [s for s in sent for _ in "键值"]
+    assert old == [n - 1 for n in columns[1:] for _ in "键值"]
+
+
+def test_kv_time():
+    """两条线的每个点，落在记下的毫秒数上；刻度与点用同一把尺。"""
+    path = ROOT / "examples/generate/measured/kv_cache.json"
+    record = json.loads(path.read_text("utf-8"))
+    numbers = [
+        (float(a["x"]), float(a["y"]), int(words))
+        for _, a, words in shapes("kv-time", "text")
+        if words.isdigit()
+    ]
+    ticks = {
+        "x": [(x, n) for x, y, n in numbers if x != numbers[0][0]],
+        "y": [(y - 4.5, n) for x, y, n in numbers if x == numbers[0][0]],
+    }
+
+    def read(axis, place):
+        (p, low), *_, (q, high) = ticks[axis]
+        return low + (place - p) / (q - p) * (high - low)
+
+    curves = [
+        [tuple(map(float, point.split(","))) for point in a["points"].split()]
+        for _, a, _ in shapes("kv-time", "polyline")
+    ]
+    assert len(curves) == 2
+    for key, points in zip(("without_ms", "with_ms"), curves, strict=True):
+        for length, ms, (x, y) in zip(
+            record["lengths"], record[key], points, strict=True
+        ):
+            assert read("x", x) == pytest.approx(length, abs=1)
+            assert read("y", y) == pytest.approx(ms, abs=0.1)
 
 
 def test_tensor_parallel():
