@@ -95,98 +95,6 @@ def included(source):
     return found
 
 
-def test_quiet_and_self_contained(site, pages, tab):
-    """没有报错，没有取不到的文件，没有发给别的主机的请求。"""
-    problems = []
-    tab.on(
-        "console",
-        lambda message: (
-            message.type == "error" and problems.append((tab.url, message.text))
-        ),
-    )
-    tab.on("pageerror", lambda error: problems.append((tab.url, str(error))))
-    tab.on(
-        "response",
-        lambda answer: answer.status >= 400 and problems.append((tab.url, answer.url)),
-    )
-    tab.on(
-        "request",
-        lambda asked: (
-            asked.url.startswith((site, "data:"))
-            or problems.append((tab.url, asked.url))
-        ),
-    )
-    for source, url in pages.items():
-        tab.goto(site + url, wait_until="networkidle")
-        assert tab.locator("article h1").count() == 1, f"{source}：应当恰有一个一级标题"
-    assert not problems
-
-
-def test_links_arrive(site, pages, tab):
-    """正文、导航与插图里的每个站内链接都到得了，锚点也在。"""
-    urls = set()
-    for url in pages.values():
-        tab.goto(site + url, wait_until="domcontentloaded")
-        urls |= set(
-            tab.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
-        )
-    lost = []
-    for url in sorted(u for u in urls if u.startswith("http://127.0.0.1")):
-        address, _, anchor = url.partition("#")
-        try:
-            body = urllib.request.urlopen(address).read().decode()
-        except OSError as error:
-            lost.append(f"{url}：{error}")
-            continue
-        if anchor and f'id="{urllib.request.unquote(anchor)}"' not in body:
-            lost.append(f"{url}：没有这个锚点")
-    assert not lost
-
-
-def test_search_finds_a_word_inside_a_sentence(site, tab):
-    tab.goto(site, wait_until="networkidle")
-    tab.click("input[name=query]")
-    tab.keyboard.insert_text("自回归")  # 像输入法那样整词上屏，不产生按键
-    tab.wait_for_selector(".md-search-result__item")
-    for link in tab.locator(".md-search-result__link").all():
-        teaser = link.inner_text().replace("\u200b", "")
-        if (
-            re.search(f"{HAN}自回归{HAN}", teaser)
-            and "自回归" in link.locator("mark").all_inner_texts()
-        ):
-            break
-    else:
-        pytest.fail(
-            f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}"
-        )
-    target = re.split("[?#]", link.evaluate("a => a.href"))[0]
-    link.click()
-    tab.wait_for_url(lambda url: re.split("[?#]", url)[0] == target)
-    assert "自回归" in tab.inner_text("article")
-
-
-def test_phone_has_no_sideways_scroll(site, pages, browser):
-    """360 px 宽的手机上，能横着滚的只有代码块。"""
-    context = browser.new_context(
-        viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
-    )
-    phone = context.new_page()
-    wide = []
-    for source, url in pages.items():
-        phone.goto(site + url, wait_until="load")
-        found = phone.evaluate("""() => [
-            ...(document.documentElement.scrollWidth > 360 ? ["整页"] : []),
-            ...[...document.querySelectorAll("article *")].filter(e =>
-                e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX)
-                && !e.closest("pre")).map(e => e.className + " " + e.innerText.slice(0, 30))]""")
-        wide += [(source, what) for what in found]
-        small = phone.evaluate("""() => [...document.querySelectorAll("article figure svg text")].filter(e =>
-            parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a < 12).map(e => e.textContent)""")
-        wide += [(source, f"插图里的字小于 12 px：{text}") for text in small]
-    context.close()
-    assert not wide
-
-
 # 页面里每段看得见的字，与它背后真正的底色之间的对比度；小于 4.5 的列出来
 LOW_CONTRAST = """() => {
     const parse = color => {
@@ -215,18 +123,140 @@ LOW_CONTRAST = """() => {
 }"""
 
 
+SIDEWAYS = """() => [
+    ...(document.documentElement.scrollWidth > 360 ? ["整页"] : []),
+    ...[...document.querySelectorAll("article *")].filter(e =>
+        e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+        && !e.closest("pre")).map(e => e.className + " " + e.innerText.slice(0, 30))]"""
+SMALL = """() => [...document.querySelectorAll("article figure svg text")].filter(e =>
+    parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a < 12).map(e => e.textContent)"""
+GAPS = """() => [...document.querySelectorAll(".highlight:not(.output) + .output")]
+    .map(e => e.getBoundingClientRect().top - e.previousElementSibling.getBoundingClientRect().bottom)"""
+# 复制按钮会复制哪些字：[语言, 文字]；没有按钮就是 null
+COPIES = """() => [...document.querySelectorAll("article .highlight:is(.language-python, .language-bash)")].map(e => {
+    const button = e.querySelector("button[data-md-type=copy]")
+    return [e.className.match(/language-(\\w+)/)[1],
+            button && document.querySelector(button.dataset.clipboardTarget).textContent.trimEnd()]})"""
+
+
+@pytest.fixture(scope="module")
+def visits(site, pages, browser):
+    """每一页只打开一次，把要看的都看了：{源文件: {看什么: 看到的}}。"""
+    context = browser.new_context(color_scheme="light", reduced_motion="reduce")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(10_000)
+    page, seen, problems = context.new_page(), {}, []
+    page.on(
+        "console",
+        lambda message: message.type == "error" and problems.append(message.text),
+    )
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "response", lambda answer: answer.status >= 400 and problems.append(answer.url)
+    )
+    page.on(
+        "request",
+        lambda asked: (
+            asked.url.startswith((site, "data:")) or problems.append(asked.url)
+        ),
+    )
+    for source, url in pages.items():
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(site + url, wait_until="networkidle")
+        look = seen[source] = {"problems": [*problems]}
+        problems.clear()
+        look["titles"] = page.locator("article h1").count()
+        look["links"] = set(
+            page.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
+        )
+        look["outputs"] = page.locator(".highlight.output").count()
+        look["gaps"] = page.evaluate(GAPS)
+        look["copies"] = page.evaluate(COPIES)
+        look["output buttons"] = page.locator(".output button").count()
+        first = page.locator("article .highlight button[data-md-type=copy]").first
+        if first.count():
+            first.click()
+            page.wait_for_function("navigator.clipboard.readText()")
+            look["copied"] = page.evaluate("navigator.clipboard.readText()")
+            page.evaluate("navigator.clipboard.writeText('')")
+        look["low contrast"] = []
+        for _ in range(2):  # 深浅各看一遍
+            scheme = page.get_attribute("body", "data-md-color-scheme")
+            low = page.evaluate(LOW_CONTRAST)
+            look["low contrast"] += [(scheme, *what) for what in low]
+            page.locator("[data-md-component=palette] label:visible").click()
+        page.set_viewport_size({"width": 360, "height": 740})
+        look["sideways"] = page.evaluate(SIDEWAYS)
+        look["small"] = page.evaluate(SMALL)
+    context.close()
+    return seen
+
+
+def found(visits, what):
+    """有问题的页面：{源文件: 看到的}。"""
+    return {source: look[what] for source, look in visits.items() if look[what]}
+
+
+def test_quiet_and_self_contained(visits):
+    """没有报错，没有取不到的文件，没有发给别的主机的请求；恰有一个一级标题。"""
+    assert not found(visits, "problems")
+    assert {look["titles"] for look in visits.values()} == {1}
+
+
+def test_links_arrive(visits):
+    """正文、导航与插图里的每个站内链接都到得了，锚点也在。"""
+    urls = set().union(*(look["links"] for look in visits.values()))
+    lost, bodies = [], {}
+    for url in sorted(u for u in urls if u.startswith("http://127.0.0.1")):
+        address, _, anchor = url.partition("#")
+        try:
+            if address not in bodies:
+                bodies[address] = urllib.request.urlopen(address).read().decode()
+        except OSError as error:
+            lost.append(f"{url}：{error}")
+            continue
+        if anchor and f'id="{urllib.request.unquote(anchor)}"' not in bodies[address]:
+            lost.append(f"{url}：没有这个锚点")
+    assert not lost
+
+
+def test_phone_has_no_sideways_scroll(visits):
+    """360 px 宽的手机上，能横着滚的只有代码块；插图里的字不小于 12 px。"""
+    assert not found(visits, "sideways")
+    assert not found(visits, "small")
+
+
+def test_contrast(visits):
+    """深浅两种颜色下，每一页的字都够清楚，强调色也是。"""
+    assert not found(visits, "low contrast")
+
+
+def test_copy_button_copies_the_script(visits):
+    """每个代码块都有复制按钮，要复制的正是脚本里的那一段，点一下真的在剪贴板里；输出没有按钮。"""
+    for source, look in visits.items():
+        assert [tuple(copy) for copy in look["copies"]] == included(source), source
+        if look["copies"]:
+            assert look["copied"].rstrip("\n") == look["copies"][0][1], source
+    assert not found(visits, "output buttons")
+
+
+def test_output_sits_under_its_code(visits):
+    """输出与它的代码上下相连，中间没有缝；标题以「输出」开头的都认得出。"""
+    for source, look in visits.items():
+        text = (ROOT / "docs" / source).read_text("utf-8")
+        assert look["outputs"] == len(re.findall(r'^ *```text title="输出', text, re.M))
+        assert all(abs(gap) < 1 for gap in look["gaps"]), (source, look["gaps"])
+
+
 @pytest.mark.parametrize("scheme, other", [("default", "slate"), ("slate", "default")])
-def test_colour_schemes(site, pages, browser, scheme, other):
-    """跟随系统的深浅，能切换，记得住；两种颜色下的字都够清楚，强调色也是。"""
+def test_colour_schemes(site, browser, scheme, other):
+    """跟随系统的深浅，能切换，记得住。"""
     context = browser.new_context(
-        color_scheme={"default": "light", "slate": "dark"}[scheme],
-        reduced_motion="reduce",
+        color_scheme={"default": "light", "slate": "dark"}[scheme]
     )
     page = context.new_page()
-    for source, url in pages.items():
-        page.goto(site + url, wait_until="load")
-        assert page.get_attribute("body", "data-md-color-scheme") == scheme
-        assert page.evaluate(LOW_CONTRAST) == [], source
+    page.goto(site, wait_until="load")
+    assert page.get_attribute("body", "data-md-color-scheme") == scheme
     page.locator("[data-md-component=palette] label:visible").click()
     assert page.get_attribute("body", "data-md-color-scheme") == other
     page.reload()
@@ -234,42 +264,26 @@ def test_colour_schemes(site, pages, browser, scheme, other):
     context.close()
 
 
-OPEN_TAB = "b => b.closest('.tabbed-set').children[[...b.parentElement.children].indexOf(b)].click()"
-
-
-def test_copy_button_copies_the_script(site, pages, tab):
-    """每个代码块都有复制按钮，复制到的正是脚本里的那一段；输出没有按钮。"""
-    for source, url in pages.items():
-        tab.goto(site + url, wait_until="load")
-        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        expected = included(source)
-        blocks = tab.locator("article .highlight:is(.language-python, .language-bash)")
-        assert blocks.count() == len(expected), source
-        for block, (language, text) in zip(blocks.all(), expected, strict=True):
-            for tabbed in block.locator(
-                "xpath=ancestor::div[contains(@class, 'tabbed-block')]"
-            ).all():
-                tabbed.evaluate(OPEN_TAB)
-            assert f"language-{language}" in block.get_attribute("class"), source
-            tab.evaluate("navigator.clipboard.writeText('')")
-            block.locator("button[data-md-type=copy]").click()
-            tab.wait_for_function("navigator.clipboard.readText()")
-            copied = tab.evaluate("navigator.clipboard.readText()")
-            assert copied.rstrip("\n") == text, f"{source}：复制到的与脚本不同"
-        assert tab.locator(".output button[data-md-type=copy]").count() == 0, source
-
-
-def test_output_sits_under_its_code(site, pages, tab):
-    """输出与它的代码上下相连，中间没有缝；标题以「输出」开头的都认得出。"""
-    for source, url in pages.items():
-        tab.goto(site + url, wait_until="load")
-        fences = re.findall(
-            r'^ *```text title="输出', (ROOT / "docs" / source).read_text("utf-8"), re.M
+def test_search_finds_a_word_inside_a_sentence(site, tab):
+    tab.goto(site, wait_until="networkidle")
+    tab.click("input[name=query]")
+    tab.keyboard.insert_text("自回归")  # 像输入法那样整词上屏，不产生按键
+    tab.wait_for_selector(".md-search-result__item")
+    for link in tab.locator(".md-search-result__link").all():
+        teaser = link.inner_text().replace("\u200b", "")
+        if (
+            re.search(f"{HAN}自回归{HAN}", teaser)
+            and "自回归" in link.locator("mark").all_inner_texts()
+        ):
+            break
+    else:
+        pytest.fail(
+            f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}"
         )
-        assert tab.locator(".highlight.output").count() == len(fences), source
-        gaps = tab.evaluate("""() => [...document.querySelectorAll(".highlight:not(.output) + .output")]
-            .map(e => e.getBoundingClientRect().top - e.previousElementSibling.getBoundingClientRect().bottom)""")
-        assert all(abs(gap) < 1 for gap in gaps), (source, gaps)
+    target = re.split("[?#]", link.evaluate("a => a.href"))[0]
+    link.click()
+    tab.wait_for_url(lambda url: re.split("[?#]", url)[0] == target)
+    assert "自回归" in tab.inner_text("article")
 
 
 def test_download_links(site, pages, tab):
