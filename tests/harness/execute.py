@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -167,6 +168,26 @@ def search_path() -> str:
     """虚拟环境的命令排在最前面。"""
     here = Path(sys.executable).parent
     return f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
+    """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）；用本进程，省去再导入一次 torch。"""
+    result, code = Result(), 0
+    fresh_start()
+    with (
+        mock.patch.object(sys, "argv", [str(script), *args]),
+        mock.patch.dict(os.environ, env, clear=True),
+        contextlib.chdir(cwd),
+        captured(result),
+    ):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    return code, result.out, result.err
 
 
 def start_script(script: Path, *args: str, cwd: Path, env) -> subprocess.Popen:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.harness import services, structure
 from tests.harness.compare import agrees
-from tests.harness.execute import without_progress
+from tests.harness.execute import run_script, without_progress
 from tests.harness.pages import model_name
 
 pytest_plugins = ["pytester"]
@@ -644,3 +644,28 @@ def test_structure_leaves_out_training_model_and_exercises(tmp_path):
         },
     )
     assert [problem for check in structure.CHECKS for problem in check(tmp_path)] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ("print(__name__, sys.argv[1:])", (0, "__main__ ['甲']\n", "")),
+        ("sys.exit(2)", (2, "", "")),
+        ("sys.exit()", (0, "", "")),
+        ("print(os.getcwd(), os.environ['X'])", (0, "{cwd} 乙\n", "")),
+        ("print('坏了', file=sys.stderr)", (0, "", "坏了")),
+        ("import warnings; warnings.warn('当心')", (0, "", "UserWarning: 当心")),
+        ("1 / 0", (1, "", "ZeroDivisionError")),
+        ("import sibling", (1, "", "ModuleNotFoundError")),
+    ],
+)
+def test_run_script_is_like_a_process(tmp_path, body, outcome):
+    put(tmp_path, {"a/b.py": f"import os, sys\n{body}\n", "sibling.py": ""})
+    before = dict(os.environ), os.getcwd(), sys.argv
+    code, out, err = run_script(
+        tmp_path / "a/b.py", "甲", cwd=tmp_path, env={"X": "乙"}
+    )
+    wanted = outcome[1].replace("{cwd}", os.path.realpath(tmp_path))
+    assert (code, out) == (outcome[0], wanted) and outcome[2] in err
+    assert bool(err) == bool(outcome[2])
+    assert before == (dict(os.environ), os.getcwd(), sys.argv)

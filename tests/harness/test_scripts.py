@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tests.harness import services
-from tests.harness.execute import finish, start_script
+from tests.harness.execute import finish, run_script, start_script
 from tests.harness.structure import chapter_scripts
 
 ARGUMENTS = {"local/ask.py": ["你好"]}  # 需要参数的脚本：{"use/ask.py": ["你好"]}
@@ -43,20 +43,18 @@ def test_whole_script(name, pytestconfig, tmp_path):
         alone["MODEL"] = str(
             (root / os.environ.get("MODEL", "examples/jiezi")).resolve()
         )
-    code, out, err = finish(start(name, copy, tmp_path, alone))
+    code, out, err = run_script(copy, *ARGUMENTS.get(name, []), cwd=tmp_path, env=alone)
     assert (code, err) == (0, ""), (
         f"单独拷出后运行 {name}，退出码 {code}：\n{out}\n{err}"
     )
     if '"MODEL"' in text:
-        code, out, err = finish(start(name, copy, tmp_path, lost))
+        arguments = ARGUMENTS.get(name, [])
+        process = start_script(copy, *arguments, cwd=tmp_path, env=lost)
+        code, out, err = finish(process)
         clear = "\n" not in err and re.search("[\u4e00-\u9fff]", err)
         assert code == 2 and clear, (
             f"{name} 找不到模型或服务时要用一行中文说明，退出码 2，而不是 {code}：\n{out}\n{err}"
         )
-
-
-def start(name, script, folder, env):
-    return start_script(script, *ARGUMENTS.get(name, []), cwd=folder, env=env)
 
 
 def test_tables_name_real_scripts(pytestconfig):
