@@ -1,6 +1,7 @@
 """执行一段代码，收下它打印的一切。"""
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -170,6 +171,13 @@ def search_path() -> str:
     return f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
+def sweep() -> None:
+    """收走用完的对象。脚本不必关的连接，到这里才关；不收，它会在别的测试里忽然报警。"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
     """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）；用本进程，省去再导入一次 torch。"""
     result, code = Result(), 0
@@ -187,6 +195,7 @@ def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]
         except Exception:
             traceback.print_exc()
             code = 1
+        sweep()
     return code, result.out, result.err
 
 

@@ -33,7 +33,9 @@ def client(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BASE_URL", f"{services.jiezi().url}/v1")
         patch.chdir(request.config.rootpath)
-        return runpy.run_path("examples/use/client.py")
+        names = runpy.run_path("examples/use/client.py")
+        with names["client"]:
+            yield names
 
 
 def broken(status, body=b"{}"):
@@ -63,8 +65,10 @@ def broken(status, body=b"{}"):
     ],
 )
 def test_status_is_explained(client, status, words):
-    other = openai.OpenAI(base_url=broken(status), api_key="x", max_retries=0)
-    with pytest.raises(openai.APIStatusError) as caught:
+    with (
+        openai.OpenAI(base_url=broken(status), api_key="x", max_retries=0) as other,
+        pytest.raises(openai.APIStatusError) as caught,
+    ):
         other.chat.completions.create(model="x", messages=[])
     assert words in client["explain"](caught.value)
 
