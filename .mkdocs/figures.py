@@ -754,6 +754,34 @@ def tensor_parallel(config, pieces=2):
     return figure("tensor-parallel", title, y + 84, shapes)
 
 
+def measured(name):
+    """examples/generate/measured/ 里记下的一次测量。"""
+    path = ROOT / f"examples/generate/measured/{name}.json"
+    return json.loads(path.read_text("utf-8"))
+
+
+def ladder(rungs):
+    """梯子：一级一条，长短是每秒几个 token，细线是各轮的最小与最大。"""
+    pitch, scale = 42, (WIDTH - 4) / max(r["tokens_per_second_range"][1] for r in rungs)
+    best = max(
+        (r for r in rungs if r["batch"] == 1), key=lambda r: r["tokens_per_second"]
+    )
+    shapes = []
+    for n, rung in enumerate(rungs):
+        y, tone = n * pitch, "accent" if rung is best else "muted"
+        speed = f"{rung['tokens_per_second']:,.0f}"
+        low, high = (x * scale for x in rung["tokens_per_second_range"])
+        shapes.append(text(1.5, y + 13, rung["name"], style="small"))
+        shapes.append(text(WIDTH - 2, y + 13, speed, style="mono small", end=True))
+        shapes.append(
+            f'<rect x="1.5" y="{y + 20:g}" width="{rung["tokens_per_second"] * scale:.1f}" '
+            f'height="9" style="fill: var(--{tone})"/>'
+        )
+        shapes.append(wire(f"M{1.5 + low:.1f} {y + 33}H{1.5 + high:.1f}"))
+    title = f"每秒写几个 token：从{rungs[0]['name']}的 {rungs[0]['tokens_per_second']:.0f} 个，到{best['name']}的 {best['tokens_per_second']:.0f} 个"
+    return figure("ladder", title, len(rungs) * pitch, shapes)
+
+
 def draw():
     """全部插图：{文件名: SVG}。"""
     sys.path.insert(0, str(ROOT / "examples/train"))
@@ -774,11 +802,8 @@ def draw():
             tokenizer, *speculation(model, tokenizer, "什么是 token？", 4, 3)
         ),
         "kv-cache.svg": kv_cache(tokenizer, model, "什么是 token？"),
-        "kv-time.svg": kv_time(
-            json.loads(
-                (ROOT / "examples/generate/measured/kv_cache.json").read_text("utf-8")
-            )
-        ),
+        "kv-time.svg": kv_time(measured("kv_cache")),
+        "ladder.svg": ladder([r for r in measured("faster") if r["model"] == "jiezi"]),
         "tensor-parallel.svg": tensor_parallel(
             AutoConfig.from_pretrained(ROOT / "examples/jiezi")
         ),

@@ -306,7 +306,6 @@ class Page:
         if self.environ is not None:
             os.environ.clear()
             os.environ.update(self.environ)
-            self.document.namespace.clear()
             execute.sweep()
         text, path = self.document.text, Path(self.document.path)
         for start, (end, new) in sorted(self.edits.items(), reverse=True):

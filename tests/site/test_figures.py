@@ -27,6 +27,7 @@ NAMES = [
     "tensor-parallel",
     "kv-cache",
     "kv-time",
+    "ladder",
 ]
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -424,3 +425,30 @@ def test_tensor_parallel():
         want = (x, y + offset, w, h / 2) if rows else (x + offset, y, w / 2, h)
         assert (x2, y2, w2, h2) == pytest.approx(want, abs=0.01)
         assert (h / w if rows else w / h) == pytest.approx(width / hidden, rel=1e-3)
+
+
+def measured(name):
+    path = ROOT / f"examples/generate/measured/{name}.json"
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_ladder():
+    """每一级的名字、数、条的长短与细线的两端，都是记下的那一次。"""
+    rungs = [rung for rung in measured("faster") if rung["model"] == "jiezi"]
+    texts = [words for *_, words in shapes("ladder", "text")]
+    assert texts[::2] == [rung["name"] for rung in rungs]
+    speeds = [rung["tokens_per_second"] for rung in rungs]
+    assert texts[1::2] == [f"{speed:,.0f}" for speed in speeds]
+    bars = [a for _, a, _ in shapes("ladder", "rect")]
+    unit = float(bars[0]["width"]) / speeds[0]
+    lines = [
+        re.findall(r"[MH]([\d.]+)", a["d"]) for _, a, _ in shapes("ladder", "path")
+    ]
+    for bar, line, rung in zip(bars, lines, rungs, strict=True):
+        drawn = [float(bar["width"]), *(float(x) - float(bar["x"]) for x in line)]
+        wanted = [rung["tokens_per_second"], *rung["tokens_per_second_range"]]
+        assert drawn == pytest.approx([x * unit for x in wanted], rel=0.01)
+    single = [rung for rung in rungs if rung["batch"] == 1]
+    best = max(range(len(single)), key=lambda n: single[n]["tokens_per_second"])
+    accents = [n for n, bar in enumerate(bars) if "accent" in bar["style"]]
+    assert accents == [best]
