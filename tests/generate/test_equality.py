@@ -158,14 +158,14 @@ def test_each_step_is_what_generate_computed(loop):
             torch.testing.assert_close(ours, logits, rtol=0, atol=1e-5)
 
 
-def test_matrix_is_whole(capsys, pytestconfig):
+def test_matrix_is_whole(record_property, pytestconfig):
     """八种情形一个不少；大小写在测试的输出里，也与页面上说的一致。"""
     page = (pytestconfig.rootpath / "docs/generate/loop.md").read_text("utf-8")
     assert f"{len(CASES)} 种情形" in page and f"每种 {PROMPTS} 条提示语" in page
     if len(compared) < len(CASES):
         pytest.skip(f"只跑了 {len(compared)} 种情形，{len(CASES)} 种都跑才报大小")
-    with capsys.disabled():
-        print(
-            f"\n手写的循环 = model.generate：{len(compared)} 种情形 × {PROMPTS} 条提示语"
-            f" = {len(compared) * PROMPTS}，{sum(compared.values()):,} 个 token 逐个相同"
-        )
+    record_property(
+        "量到",
+        f"手写的循环 = model.generate：{len(compared)} 种情形 × {PROMPTS} 条提示语"
+        f" = {len(compared) * PROMPTS}，{sum(compared.values()):,} 个 token 逐个相同",
+    )

@@ -181,6 +181,8 @@ def sweep() -> None:
 def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
     """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）；用本进程，省去再导入一次 torch。"""
     result, code = Result(), 0
+    logger = logging.getLogger("transformers")
+    level = logger.level  # 脚本可以让它安静，别的测试不受影响
     fresh_start()
     with (
         mock.patch.object(sys, "argv", [str(script), *args]),
@@ -196,6 +198,7 @@ def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]
             traceback.print_exc()
             code = 1
         sweep()
+    logger.setLevel(level)
     return code, result.out, result.err
 
 

@@ -134,6 +134,9 @@ def page_of(item) -> Page | None:
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:  # 测试想让人看到的数
+            terminalreporter.write_line(f"{name}：{value}")
     if config.stash[WRITTEN]:
         terminalreporter.section("改写了输出")
         terminalreporter.write_line("\n".join(config.stash[WRITTEN]))
