@@ -104,18 +104,28 @@ def fresh_start() -> None:
         once.cache_clear()
 
 
-def run_python(script: Path, line: int, source: str, namespace: dict) -> Result:
-    """在 namespace 里执行一节 Python；行号与脚本对齐，回溯指向脚本自己的行。"""
+@contextlib.contextmanager
+def inside(folder: Path):
+    """在 folder 里跑一个脚本：出来时回到原来的文件夹，transformers 的日志级别也还原。"""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    try:
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        logger.setLevel(level)
+        sweep()
+
+
+def run_python(code, namespace: dict) -> Result:
+    """执行一段编译好的 Python；回溯只留脚本自己的行。"""
     result = Result()
     try:
-        with (
-            mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
-            captured(result),
-        ):
-            exec(compile("\n" * (line - 1) + source, str(script), "exec"), namespace)
+        with captured(result):
+            exec(code, namespace)
     except (Exception, SystemExit) as error:
         report = traceback.TracebackException.from_exception(error)
-        own = [frame for frame in report.stack if frame.filename == str(script)]
+        own = [frame for frame in report.stack if frame.filename == code.co_filename]
         report.stack = traceback.StackSummary.from_list(own)
         result.failure = "代码抛出了异常：\n" + "".join(report.format(chain=False))
     return result
@@ -181,24 +191,23 @@ def sweep() -> None:
 def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
     """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）；用本进程，省去再导入一次 torch。"""
     result, code = Result(), 0
-    logger = logging.getLogger("transformers")
-    level = logger.level  # 脚本可以让它安静，别的测试不受影响
     fresh_start()
     with (
         mock.patch.object(sys, "argv", [str(script), *args]),
         mock.patch.dict(os.environ, env, clear=True),
-        contextlib.chdir(cwd),
+        inside(cwd),
         captured(result),
     ):
         try:
             runpy.run_path(str(script), run_name="__main__")
         except SystemExit as stop:
             code = stop.code or 0
+            if isinstance(code, str):  # sys.exit("一句话")：解释器把它写到标准错误
+                print(code, file=sys.stderr)
+                code = 1
         except Exception:
             traceback.print_exc()
             code = 1
-        sweep()
-    logger.setLevel(level)
     return code, result.out, result.err
 
 

@@ -12,9 +12,9 @@ import pytest
 from sybil import Document, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-from . import execute, services
+from . import execute, figures, services, session
 from .compare import agrees, shape, tidy
-from .snippets import INCLUDE, SnippetError, extract, find
+from .snippets import INCLUDE, SnippetError, extract, find, sections
 
 JIEZI = "芥子"
 MODELS = (
@@ -114,6 +114,19 @@ def fences(text: str) -> list[Fence]:
     return found
 
 
+def check_order(root: Path, found: list[Fence]) -> None:
+    """页面上的节要照脚本里的先后：读者从上往下读，脚本从上往下跑。"""
+    reached: dict[str, tuple[int, str]] = {}
+    for fence in found:
+        if fence.role == "code" and fence.path.endswith(".py") and not fence.problem:
+            with contextlib.suppress(SnippetError, KeyError):
+                start = sections(find(root, fence.path))[0][fence.section][0]
+                before, name = reached.get(fence.path, (0, ""))
+                if start < before:
+                    fence.problem = f"节 {fence.section} 在脚本里排在节 {name} 前面：页面与脚本的次序要一致"
+                reached[fence.path] = start, fence.section
+
+
 def classify(fence: Fence, last: Fence | None) -> None:
     """认出围栏的角色；last 是它前面最近的 code。"""
     info = INFO.fullmatch(fence.info)
@@ -170,6 +183,7 @@ class Page:
         )
         self.name = Path(document.path).relative_to(root).as_posix()
         self.fences = fences(document.text)
+        check_order(root, self.fences)
         self.edits: dict[int, tuple[int, str]] = {}  # 起点 -> (终点, 新文字)
         self.groups: list[int] = []
         self.ports: dict[str, int] = {}  # 页面上写的端口 -> 真的端口
@@ -178,6 +192,14 @@ class Page:
     def regions(self) -> Iterator[Region]:
         for fence in self.fences:
             yield Region(fence.start, fence.end, parsed=fence, evaluator=self.evaluate)
+        for place in figures.INCLUDE.finditer(self.document.text):
+            yield Region(*place.span(), parsed=place["name"], evaluator=self.draw)
+
+    def draw(self, example) -> str | None:
+        """插图就是此刻画出的；--update-outputs 时重画。"""
+        if self.model != JIEZI or os.environ.get("DEVICE") != "cpu":
+            pytest.skip("插图照芥子在 CPU 上的结果画")
+        return figures.check(self.root, self.name, example.parsed, self.update)
 
     def evaluate(self, example) -> str | None:
         """Sybil 对每个围栏调用一次；返回失败的说明。"""
@@ -241,14 +263,13 @@ class Page:
         return f"输出不一致。\n页面上写的：\n{tidy(fence.body)}\n实际得到的：\n{tidy(result.out)}"
 
     def run(self, target: Fence) -> execute.Result:
-        """执行到 target 为止还没执行的代码，返回 target 的结果。"""
+        """target 的结果；命令要照次序执行，前面还没执行的先补上。"""
         if self.environ is None:
             self.environ = dict(os.environ)
-            self.document.namespace["__name__"] = "__main__"
-            execute.fresh_start()
         for fence in self.fences[: self.fences.index(target) + 1]:
             if fence.role == "code" and fence.result is None:
-                fence.result = self.execute(fence)
+                if fence is target or not fence.path.endswith(".py"):
+                    fence.result = self.execute(fence)
             if fence.result and fence.result.failure and fence is not target:
                 pytest.skip(f"前面的代码没有跑通：{self.name}:{fence.line}")
         return target.result
@@ -257,18 +278,17 @@ class Page:
         if fence.problem:
             return execute.Result(failure=fence.problem)
         try:
-            line, source = extract(self.root, fence.path, fence.section)
+            source = extract(self.root, fence.path, fence.section)
         except SnippetError as error:
             return execute.Result(failure=str(error))
+        if fence.path.endswith(".py"):
+            return session.run(self.root, fence.path).section(fence.section)
         if fence.title.startswith(NEEDS):
             return execute.unrun_bash(source, fence.title)
         if fence.title == SERVICE:
             result = services.run(source, self.ports)
             if "8000" in self.ports:
                 os.environ["BASE_URL"] = f"http://127.0.0.1:{self.ports['8000']}/v1"
-        elif fence.path.endswith(".py"):
-            script = self.root / "examples" / fence.path
-            result = execute.run_python(script, line, source, self.document.namespace)
         else:
             if self.ports:
                 source = services.for_model(services.with_ports(source, self.ports))
@@ -306,7 +326,6 @@ class Page:
         if self.environ is not None:
             os.environ.clear()
             os.environ.update(self.environ)
-            execute.sweep()
         text, path = self.document.text, Path(self.document.path)
         for start, (end, new) in sorted(self.edits.items(), reverse=True):
             text = text[:start] + new + text[end:]

@@ -1,7 +1,9 @@
-"""pytest 插件：选项、档位，和两个 Sybil（页面、docstring）。"""
+"""pytest 插件：选项、档位、哪些测试在同一个进程里，和两个 Sybil（页面、docstring）。"""
 
 import os
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
@@ -12,30 +14,34 @@ from sybil.example import NotEvaluated
 from sybil.integration import pytest as sybil
 from sybil.parsers.rest import DocTestParser
 
+from . import session
 from .compare import Checker
 from .pages import Page, model_name
+from .structure import CHAPTERS
 
 SybilFile = sybil.SybilFile
-COLLECT, WRITTEN = pytest.StashKey(), pytest.StashKey()
-TIERS = {
+COLLECT, WRITTEN, CLEAN = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
+TIERS = {  # 档位 -> DEVICE
     "default": "cpu",
+    "full": "cpu",  # 只跑标了 full 的：训练、负载、编译
     "gpu": "cuda",
-    "canary": "cpu",
-}  # 档位 -> DEVICE；canary 只是换了最新版本的库
+    "canary": "cpu",  # 只是换了最新版本的库
+}
 
 
 class Docstrings(PythonDocStringDocument):
-    """脚本里的 docstring：脚本像被导入那样执行一次（不走 __main__），doctest 用它的名字。"""
+    """脚本里的 docstring，用脚本那一次运行的名字；不属于四章的（训练），像导入那样执行一次。"""
 
     def import_document(self, example) -> None:
         script = Path(self.path)
-        self.namespace.update(__name__=script.stem, __file__=self.path)
         self.pop_evaluator(self.import_document)
-        path = [str(script.parent), *sys.path]
-        with (
-            mock.patch.object(sys, "argv", [self.path]),
-            mock.patch.object(sys, "path", path),
-        ):
+        examples = next(p for p in script.parents if p.name == "examples")
+        if script.parent.parent == examples and script.parent.name in CHAPTERS:
+            name = script.relative_to(examples).as_posix()
+            self.namespace.update(session.run(examples.parent, name).namespace)
+            raise NotEvaluated
+        self.namespace.update(__name__=script.stem, __file__=self.path)
+        with mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
             exec(compile(self.text, self.path, "exec"), self.namespace)
         raise NotEvaluated
 
@@ -49,7 +55,7 @@ def pytest_addoption(parser):
         "--tier",
         choices=TIERS,
         default="default",
-        help="default：CPU；gpu：CUDA；canary：最新版本的库",
+        help="default：CPU；full：只跑慢的；gpu：CUDA；canary：最新版本的库",
     )
 
 
@@ -61,6 +67,7 @@ def pytest_cmdline_main(config):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: 需要 CUDA，只在 --tier gpu 跑")
+    config.addinivalue_line("markers", "full: 慢，只在 --tier full 跑")
     os.environ.update(
         DEVICE=TIERS[config.getoption("tier")],
         HF_HUB_OFFLINE="1",
@@ -68,6 +75,7 @@ def pytest_configure(config):
     )
     # 每个测试进程、每个服务一个线程：两个进程才不互相等
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config.stash[CLEAN], session.CLEAN = session.CLEAN, dict(os.environ)
     root, update = config.rootpath, config.getoption("update_outputs")
 
     def page(document: Document):
@@ -97,15 +105,35 @@ def pytest_collect_file(file_path, parent):
     return parent.config.stash[COLLECT](file_path, parent)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    gpu_tier = config.getoption("tier") == "gpu"
-    reason = no_cuda() if gpu_tier else "只在 gpu 档跑：pytest --tier gpu"
+    tier = config.getoption("tier")
+    slow = [item for item in items if item.get_closest_marker("full")]
+    rest = [item for item in items if not item.get_closest_marker("full")]
+    items[:], left = (slow, rest) if tier == "full" else (rest, slow)
+    config.hook.pytest_deselected(items=left)
+    reason = no_cuda() if tier == "gpu" else "只在 gpu 档跑：pytest --tier gpu"
     for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(topic(config.rootpath, item.path)))
         if reason and (
             item.get_closest_marker("gpu")
-            or (gpu_tier and isinstance(item.parent, SybilFile))
+            or (tier == "gpu" and isinstance(item.parent, SybilFile))
         ):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def topic(root: Path, path: Path) -> str:
+    """页面、脚本、测试同名的，在同一个进程里：脚本才只跑一次。
+
+    >>> topic(Path("/a"), Path("/a/docs/use/chat.md"))
+    'use/chat'
+    >>> topic(Path("/a"), Path("/a/tests/use/test_chat.py"))
+    'use/chat'
+    """
+    place = path.relative_to(root)
+    name = place.with_name(re.sub("^test_", "", place.stem)).parts[1:]
+    return "/".join(name) if len(name) == 2 and name[0] in CHAPTERS else str(place)
 
 
 def no_cuda() -> str:
@@ -133,10 +161,26 @@ def page_of(item) -> Page | None:
     return owner if isinstance(owner, Page) else None
 
 
+def pytest_unconfigure(config):
+    session.CLEAN = config.stash[CLEAN]
+
+
 def pytest_terminal_summary(terminalreporter, config):
+    seconds = Counter()
+    for report in sum(terminalreporter.stats.values(), []):
+        if hasattr(report, "duration"):
+            seconds[report.nodeid.split("::")[0]] += report.duration
+    if seconds.total() > 10:
+        terminalreporter.section(f"各文件用的秒数，合计 {seconds.total():.0f}")
+        for name, spent in seconds.most_common():
+            if spent >= 1:
+                terminalreporter.write_line(f"{spent:6.1f}  {name}")
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:  # 测试想让人看到的数
             terminalreporter.write_line(f"{name}：{value}")
+    if left := len(terminalreporter.stats.get("deselected", [])):
+        if config.getoption("tier") != "full":
+            terminalreporter.write_line(f"{left} 项较慢，没有跑：pytest --tier full")
     if config.stash[WRITTEN]:
         terminalreporter.section("改写了输出")
         terminalreporter.write_line("\n".join(config.stash[WRITTEN]))

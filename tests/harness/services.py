@@ -118,7 +118,7 @@ def start(command: str, *, share: bool = True, port: int | None = None) -> Servi
 def jiezi() -> Service:
     """页面上的那个服务：examples/use/serve.sh 的命令，大家共用一个。"""
     root = Path(__file__).parents[2]
-    return start(extract(root, "use/serve.sh", "serve")[1])
+    return start(extract(root, "use/serve.sh", "serve"))
 
 
 def run(command: str, ports: dict[str, int]) -> Result:

@@ -55,12 +55,8 @@ def find(root: Path, path: str) -> Path:
     return script
 
 
-def extract(root: Path, path: str, name: str) -> tuple[int, str]:
-    """取出一节。
-
-    Returns:
-        (第一行在脚本里的行号, 去掉公共缩进的代码)；别的节的标记是注释，留着，行号才对得上。
-    """
+def extract(root: Path, path: str, name: str) -> str:
+    """取出一节，去掉公共的缩进；取不出来就抛 SnippetError。"""
     script = find(root, path)
     found, problems = sections(script)
     if problems:
@@ -71,4 +67,4 @@ def extract(root: Path, path: str, name: str) -> tuple[int, str]:
         )
     start, end = found[name]
     lines = script.read_text("utf-8").split("\n")[start : end - 1]
-    return start + 1, textwrap.dedent("\n".join(lines)) + "\n"
+    return textwrap.dedent("\n".join(lines)) + "\n"

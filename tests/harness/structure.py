@@ -1,13 +1,13 @@
-"""不运行代码就能查的事：引用、节、导航、页面与脚本的对应。每个函数返回问题的列表，空的就是没有问题。"""
+"""不运行代码就能查，而构建站点与 Sybil 又不管的事。每个函数返回问题的列表，空的就是没有问题。"""
 
-import re
+import ast
+from collections import defaultdict
 from pathlib import Path
 
 import markdown
-import yaml
 
 from .pages import fences, scan
-from .snippets import SnippetError, extract, find, sections
+from .snippets import sections
 
 CHAPTERS = ("use", "local", "generate", "inside")
 SKIPPED = ("jiezi", "train")  # examples/ 里不是示例的文件夹
@@ -23,16 +23,6 @@ EXTENSIONS = [
     "pymdownx.superfences",
     "pymdownx.tabbed",
 ]
-
-
-class Loader(yaml.SafeLoader):
-    """读 mkdocs.yml；其中的 !!python/name: 之类不去解析。"""
-
-
-Loader.add_multi_constructor(
-    "tag:yaml.org,2002:python/", lambda loader, suffix, node: None
-)
-Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def pages(root: Path) -> dict[str, str]:
@@ -69,27 +59,6 @@ def includes(text: str) -> set[tuple[str, str]]:
     return {(fence.path, fence.section) for fence in fences(text) if fence.path}
 
 
-def check_includes(root: Path) -> list[str]:
-    """页面引用的文件和节都在。"""
-    problems = []
-    for page, text in pages(root).items():
-        for path, section in sorted(includes(text)):
-            try:
-                extract(root, path, section) if section else find(root, path)
-            except SnippetError as error:
-                problems.append(f"docs/{page}: {error}")
-    return problems
-
-
-def check_sections(root: Path) -> list[str]:
-    """节的标记写对了，成对，不重名。"""
-    return [
-        problem
-        for name in scripts(root)
-        for problem in sections(root / "examples" / name)[1]
-    ]
-
-
 def check_sections_used(root: Path) -> list[str]:
     """每一节都有页面用到。"""
     used = set().union(*map(includes, pages(root).values()))
@@ -115,34 +84,22 @@ def check_scripts_mentioned(root: Path) -> list[str]:
     ]
 
 
-def check_nav(root: Path) -> list[str]:
-    """导航和页面一一对应。"""
-    config = root / "mkdocs.yml"
-    if not config.is_file():
-        return ["没有 mkdocs.yml"] if pages(root) else []
-    listed = set(flatten(yaml.load(config.read_text("utf-8"), Loader).get("nav") or []))
-    local = {entry for entry in listed if not re.match(r"\w+://", entry)}
-    missing = [
-        e
-        for e in local
-        if not (root / "docs" / e).is_file() and not (root / "examples" / e).is_file()
-    ]
-    return [f"mkdocs.yml: 导航里的 {entry} 不存在" for entry in sorted(missing)] + [
-        f"docs/{page}: 不在 mkdocs.yml 的导航里"
-        for page in pages(root)
-        if page not in listed
-    ]
-
-
-def flatten(nav) -> list[str]:
-    """导航树里的全部条目。"""
-    if isinstance(nav, str):
-        return [nav]
-    return [
-        entry
-        for part in (nav.values() if isinstance(nav, dict) else nav)
-        for entry in flatten(part)
-    ]
+def check_signatures(root: Path) -> list[str]:
+    """一章之内，一个名字只有一种参数：读者在哪一页学会，到别的页还是那样用。"""
+    problems, known = [], defaultdict(dict)
+    for name in chapter_scripts(root):
+        if name.endswith(".py"):
+            tree = ast.parse((root / "examples" / name).read_text("utf-8"))
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef):
+                    arguments = ast.unparse(node.args)
+                    found = known[name.split("/")[0], node.name]
+                    found.setdefault(arguments, name)
+                    if len(found) > 1 and found[arguments] == name:
+                        problems.append(
+                            f"examples/{name}: {node.name}({arguments}) 与别处的不同：{found}"
+                        )
+    return problems
 
 
 def check_mirror(root: Path) -> list[str]:
@@ -176,23 +133,10 @@ def check_no_typed_code(root: Path) -> list[str]:
     return problems
 
 
-def check_fences(root: Path) -> list[str]:
-    """每个围栏都写对了。"""
-    return [
-        f"docs/{page}:{fence.line}: {fence.problem}"
-        for page, text in pages(root).items()
-        for fence in fences(text)
-        if fence.problem
-    ]
-
-
 CHECKS = [
-    check_includes,
-    check_sections,
     check_sections_used,
     check_scripts_mentioned,
-    check_nav,
     check_mirror,
+    check_signatures,
     check_no_typed_code,
-    check_fences,
 ]
