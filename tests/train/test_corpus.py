@@ -1,6 +1,7 @@
 """语料够多、没有毛病；评测的题没有混进训练里。"""
 
 import corpus
+import evaluate
 import pytest
 
 
@@ -51,12 +52,10 @@ def test_eval_questions_are_well_formed(name):
 @pytest.mark.parametrize(
     ("name", "paraphrases", "off_topic"), [("dev", 100, 30), ("blind", 200, 50)]
 )
-def test_enough_unseen_questions(name, paraphrases, off_topic, seen, capsys):
+def test_enough_unseen_questions(name, paraphrases, off_topic, capsys):
     """与训练的问法、框架相同的题，评测时会剔除；剔除之后还要够多。只报个数，不打印题目。"""
     every = corpus.load_eval(name)
-    fresh = [
-        bool(q["concept"]) for q in every if corpus.normalize(q["question"]) not in seen
-    ]
+    fresh = [bool(q["concept"]) for q in every if not evaluate.was_seen(q["question"])]
     counts = f"{name}：{len(every)} 道题，剔除 {len(every) - len(fresh)} 道，剩 {sum(fresh)} + {fresh.count(False)}"
     with capsys.disabled():
         print(f"\n{counts}")

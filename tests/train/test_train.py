@@ -72,6 +72,7 @@ def small(monkeypatch, tokenizer):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.full
 def test_smoke_writes_a_plain_model(runs):
     folder = runs / "smoke"
     model, tokenizer = (
@@ -114,6 +115,7 @@ def test_smoke_writes_a_plain_model(runs):
     ]
 
 
+@pytest.mark.full
 def test_other_settings_do_not_mix(runs, small):
     """检查点是别的设置留下的：一句话说清，检查点不动。"""
     before = (runs / "killed/checkpoint.safetensors").read_bytes()
@@ -127,6 +129,7 @@ def test_other_settings_do_not_mix(runs, small):
     assert (runs / "killed/checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.mark.full
 def test_resumed_training_is_bit_identical(runs, small, tmp_path, capfd):
     """杀了两次再训练完，写出的每个文件都与没被打断的逐字节相同。"""
     train.train(tmp_path, **small_run.SETTINGS)
