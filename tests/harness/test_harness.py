@@ -14,6 +14,7 @@ from tests.harness import services, structure
 from tests.harness.compare import agrees
 from tests.harness.execute import run_script, without_progress
 from tests.harness.pages import model_name
+from tests.harness.plugin import topic
 
 pytest_plugins = ["pytester"]
 
@@ -272,6 +273,53 @@ def test_page_does_not_leak_environment_or_modules(site):
     assert counts == {"passed": 1} and "LEAK" not in os.environ, text
 
 
+def test_script_runs_once_for_page_docstrings_and_tests(site, tmp_path):
+    """三处用的是同一次运行；脚本在只有它自己的文件夹里，MODEL 是绝对路径。"""
+    log = tmp_path / "log"
+    body = f"""
+import os, sys
+with open({str(log)!r}, "a") as file:
+    print(os.listdir(), __name__, sys.argv[1:], os.environ["MODEL"], file=file)
+"""
+    files = {
+        "examples/local/load.py": SCRIPT.replace('"""一个脚本。"""', f'"""python examples/local/load.py 甲 乙  # 用法"""{body}'),
+        "tests/test_x.py": "from pathlib import Path\nfrom tests.harness import session\n\n"
+        "def test_x():\n    root = Path(__file__).parents[1]\n"
+        "    assert session.run(root, 'local/load.py').namespace['third'](3) == 1\n",
+    }  # fmt: skip
+    assert site(None, "examples", "tests", files=files)[0] == {"passed": 6}
+    [line] = log.read_text("utf-8").splitlines()
+    model = site.root / "examples/jiezi"
+    assert line == f"['load.py'] __main__ ['甲', '乙'] {model}"
+
+
+def test_sections_inside_a_top_level_if(site):
+    """顶层的 if 里可以有节：各有各的输出；else 不执行。"""
+    lines = SCRIPT.split("\n\n\n", 1)
+    inside = "\n".join("    " + line for line in lines[0].splitlines()[1:])
+    other = inside.replace("hello", "other").replace("你好", "再见")
+    text = f"if __name__ == '__main__':\n{inside}\nelse:\n{other}\n\n\n{lines[1]}"
+    page = PAGE + HELLO.replace("hello", "other")
+    counts, out = site(page, files={"examples/local/load.py": text})
+    assert counts == {"passed": 4, "failed": 1} and "次序要一致" in out, out
+    page = PAGE.replace(THIRD, HELLO.replace("hello", "other") + THIRD)
+    assert site(page, files={"examples/local/load.py": text})[0] == {"passed": 5}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("docs/use/chat.md", "use/chat"),
+        ("examples/use/chat.py", "use/chat"),
+        ("tests/use/test_chat.py", "use/chat"),
+        ("examples/use/exercises/check.py", "examples/use/exercises/check.py"),
+        ("tests/harness/test_scripts.py", "tests/harness/test_scripts.py"),
+    ],
+)
+def test_one_topic_is_tested_in_one_process(path, name):
+    assert topic(Path("/根"), Path("/根") / path) == name
+
+
 # 红的：(页面, 要改的文件, 消息里要有的话)
 
 RED = {
@@ -338,6 +386,38 @@ RED = {
         ['load.py", line 3', "x / 0", "ZeroDivisionError", "前面的代码没有跑通"],
     ),
     "退出": (HELLO, script("raise SystemExit(2)"), ["SystemExit: 2"]),
+    "次序与脚本不同": (
+        PAGE[PAGE.index(THIRD) :] + HELLO + '```text title="输出"\n你好，芥子\n```\n',
+        {},
+        ["节 hello 在脚本里排在节 third 前面"],
+    ),
+    "页面上没有的几行错了": (
+        PAGE,
+        {"examples/local/load.py": SCRIPT.replace('"""\n#', '"""\n1 / 0\n#', 1)},
+        ["ZeroDivisionError", 'load.py", line 2'],
+    ),
+    "页面上没有的几行发出警告": (
+        PAGE,
+        {
+            "examples/local/load.py": SCRIPT.replace(
+                '"""\n#', '"""\nimport warnings\nwarnings.warn("当心")\n#', 1
+            )
+        },
+        ["页面上没有的几行发出了警告", "当心"],
+    ),
+    "导入旁边的脚本": (
+        PAGE,
+        script("import ask") | {"examples/local/ask.py": ""},
+        ["No module named 'ask'"],
+    ),
+    "节只包住半个语句": (
+        HELLO,
+        {
+            "examples/local/load.py": "# --8<-- [start:hello]\ndef f():\n    x = 1\n"
+            "    # --8<-- [end:hello]\n    return x\n"
+        },
+        ["节 hello 要包住整个语句"],
+    ),
     "语法错误": (HELLO, script("x ="), ["SyntaxError", "line 2"]),
     "警告": (
         HELLO,
@@ -501,6 +581,19 @@ def test_gpu_mark_is_skipped_with_a_reason(site, pytester):
         result.parseoutcomes() == {"skipped": 1}
         and "只在 gpu 档跑" in result.stdout.str()
     )
+
+
+def test_full_mark_runs_only_in_its_tier(site, pytester):
+    text = (
+        "import pytest\n\n@pytest.mark.full\ndef test_x(): pass\n\ndef test_y(): pass\n"
+    )
+    put(site.root, {"tests/test_x.py": text})
+    result = pytester.runpytest_inprocess("tests")
+    assert result.parseoutcomes() == {"passed": 1, "deselected": 1}
+    assert "1 项较慢，没有跑：pytest --tier full" in result.stdout.str()
+    result = pytester.runpytest_inprocess("tests", "--tier", "full", "-v")
+    assert result.parseoutcomes() == {"passed": 1, "deselected": 1}
+    assert "::test_x" in result.stdout.str()
 
 
 def test_gpu_tier_without_cuda_skips_pages(site, monkeypatch):
