@@ -60,7 +60,7 @@ def pieces(script: Path, tree: ast.Module) -> list[tuple[str, ast.Module]]:
     Raises:
         SnippetError: 节的标记写错了，或一个语句一半在节里。
     """
-    found, problems = sections(script)
+    found, problems = sections(script), []
 
     def section(statement):
         marks = getattr(statement, "decorator_list", [])

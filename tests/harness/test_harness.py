@@ -620,7 +620,7 @@ STRUCTURE = {
         "没有页面用到节 a",
     ),
     "没提到的脚本": (
-        "check_scripts_mentioned",
+        "check_mirror",
         {"examples/use/a.sh": ""},
         "examples/use/a.sh: 没有页面提到它",
     ),
@@ -631,7 +631,7 @@ STRUCTURE = {
             "examples/local/more.py": "def f(a, b=1): pass\n",
             "docs/local/load.md": f"{PAGE}\n`local/more.py`\n",
         },
-        "f(a, b=1) 与别处的不同",
+        "f 有几种参数",
     ),
     "没有同名脚本": (
         "check_mirror",
