@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,25 +14,26 @@ import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
-PROGRESS = re.compile(
-    r"(\d+%\|.*|\d+\S*(it|B)? )\[\d+:\d+.*\]"
-)  # tqdm：Loading weights: 100%|██| 27/27 [00:00<…]
+# tqdm：Loading weights: 100%|██| 27/27 [00:00<…]
+PROGRESS = re.compile(r"(\d+%\|.*|\d+\S*(it|B)? )\[\d+:\d+.*\]")
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # 始终写往当时的 1 号、2 号描述符；谁记住了它们都不会写丢
 STREAMS = [open(fd, "w", encoding="utf-8", buffering=1, closefd=False) for fd in (1, 2)]
-BASH_TIMEOUT = 300  # 秒
+# Python 自己默认就不给读者看的警告
+QUIET = DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning
+TIMEOUT = 300  # 秒
 
 
 @dataclass
 class Result:
-    """一段代码的下场：标准输出、标准错误和警告（去掉进度条）、没跑通的原因、没有跑的理由。"""
+    """一段代码的下场。"""
 
     out: str = ""
-    err: str = ""
-    failure: str = ""
-    skipped: str = ""
+    err: str = ""  # 标准错误和警告，去掉了进度条
+    failure: str = ""  # 没跑通的原因
+    skipped: str = ""  # 没有跑的理由
+    code: int = 0  # 没跑通时，整个脚本的退出码
 
 
 def without_progress(text: str) -> str:
@@ -59,44 +59,29 @@ def captured(result: Result):
             os.dup2(file.fileno(), fd)
         stack.enter_context(contextlib.redirect_stdout(STREAMS[0]))
         stack.enter_context(contextlib.redirect_stderr(STREAMS[1]))
-        for handler in logging.getLogger(
-            "transformers"
-        ).handlers:  # 若在别处先导入，它记住的是旧的 stderr
+        for handler in logging.getLogger("transformers").handlers:
             if isinstance(handler, logging.StreamHandler):
-                handler.stream = STREAMS[1]  # 旧的也许已经关了，不去冲它
+                handler.stream = STREAMS[1]  # 它记住的是导入那时的 stderr，也许已经关了
         log = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.resetwarnings()
-        for hidden in (
-            DeprecationWarning,
-            PendingDeprecationWarning,
-            ImportWarning,
-            ResourceWarning,
-        ):
-            warnings.simplefilter("ignore", hidden)  # Python 自己默认就不给读者看的
-        warnings.filterwarnings(
-            "default", category=DeprecationWarning, module="__main__"
-        )
+        for hidden in QUIET:
+            warnings.simplefilter("ignore", hidden)
+        warnings.filterwarnings("default", "", DeprecationWarning, "__main__")
         try:
             yield
         finally:
-            for stream in STREAMS:
+            for stream, file in zip(STREAMS, files, strict=True):
                 stream.flush()
-            texts = []
-            for file in files:
                 file.seek(0)
-                texts.append(file.read().decode("utf-8", "replace"))
-            shown = [
-                warnings.formatwarning(w.message, w.category, w.filename, w.lineno)
-                for w in log
-            ]
-            result.out, result.err = (
-                texts[0],
-                without_progress(texts[1] + "\n" + "".join(shown)),
-            )
+            result.out, err = (file.read().decode("utf-8", "replace") for file in files)
+            for w in log:
+                shown = w.message, w.category, w.filename, w.lineno
+                err += "\n" + warnings.formatwarning(*shown)
+            result.err = without_progress(err)
 
 
 def fresh_start() -> None:
-    """让一页像新开的 Python 那样开始：不带前一页的随机种子，「只说一次」的警告会再说。"""
+    """像新开的 Python 那样开始：不带前一个脚本的随机种子，「只说一次」的警告会再说。"""
     random.seed()
     if torch := sys.modules.get("torch"):
         torch.seed()
@@ -106,7 +91,7 @@ def fresh_start() -> None:
 
 @contextlib.contextmanager
 def inside(folder: Path):
-    """在 folder 里跑一个脚本：出来时回到原来的文件夹，transformers 的日志级别也还原。"""
+    """在 folder 里跑一个脚本；出来时文件夹与 transformers 的日志级别还原，没有关的连接当场收走。"""
     logger = logging.getLogger("transformers")
     level = logger.level
     try:
@@ -114,20 +99,28 @@ def inside(folder: Path):
             yield
     finally:
         logger.setLevel(level)
-        sweep()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def run_python(code, namespace: dict) -> Result:
-    """执行一段编译好的 Python；回溯只留脚本自己的行。"""
-    result = Result()
+    """执行一段编译好的 Python；回溯只留脚本自己的行。没跑通时，标准错误与解释器写的一样。"""
+    result, said = Result(), ""
     try:
         with captured(result):
             exec(code, namespace)
-    except (Exception, SystemExit) as error:
+    except SystemExit as stop:
+        words = isinstance(stop.code, str)
+        result.code, said = (1, stop.code) if words else (stop.code or 0, "")
+        result.failure = f"脚本自己退出了：SystemExit: {stop.code}"
+    except Exception as error:
         report = traceback.TracebackException.from_exception(error)
         own = [frame for frame in report.stack if frame.filename == code.co_filename]
         report.stack = traceback.StackSummary.from_list(own)
-        result.failure = "代码抛出了异常：\n" + "".join(report.format(chain=False))
+        result.code, said = 1, "".join(report.format(chain=False))
+        result.failure = f"代码抛出了异常：\n{said}"
+    result.err = "\n".join(filter(None, [result.err, said]))
     return result
 
 
@@ -145,10 +138,9 @@ def run_pwsh(source: str, groups: list[int]) -> Result:
 
 def unrun_bash(source: str, reason: str) -> Result:
     """这里没有它要的东西：不跑，只让 bash 看一遍语法。"""
-    checked = subprocess.run(
-        ["bash", "-n"], input=source, text=True, capture_output=True
-    )
-    return Result(failure=checked.stderr, skipped="" if checked.stderr else reason)
+    checked = subprocess.run(["bash", "-n"], input=source.encode(), capture_output=True)
+    problem = checked.stderr.decode()
+    return Result(failure=problem, skipped="" if problem else reason)
 
 
 def run_command(command: list[str], groups: list[int]) -> Result:
@@ -156,79 +148,39 @@ def run_command(command: list[str], groups: list[int]) -> Result:
     result = Result()
     with captured(result):
         process = subprocess.Popen(
-            command,
-            env=os.environ | {"PATH": search_path()},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            command, env=reader(), stdin=subprocess.DEVNULL, start_new_session=True
         )
         groups.append(process.pid)
         try:
-            code = process.wait(BASH_TIMEOUT)
+            code = process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            code = None
-    if code is None:
-        result.failure = f"{command[0]} 跑了 {BASH_TIMEOUT} 秒还没结束"
-    elif code:
-        result.failure = f"{command[0]} 的退出码是 {code}"
-    if result.failure:
-        result.failure += f"\n标准错误：\n{result.err or '（空）'}"
+            code = f"没有：跑了 {TIMEOUT} 秒还没结束"
+    if code:
+        result.failure = (
+            f"{command[0]} 的退出码是 {code}\n标准错误：\n{result.err or '（空）'}"
+        )
     return result
 
 
-def search_path() -> str:
-    """虚拟环境的命令排在最前面。"""
-    here = Path(sys.executable).parent
-    return f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-
-
-def sweep() -> None:
-    """收走用完的对象。脚本不必关的连接，到这里才关；不收，它会在别的测试里忽然报警。"""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
-def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
-    """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）；用本进程，省去再导入一次 torch。"""
-    result, code = Result(), 0
-    fresh_start()
-    with (
-        mock.patch.object(sys, "argv", [str(script), *args]),
-        mock.patch.dict(os.environ, env, clear=True),
-        inside(cwd),
-        captured(result),
-    ):
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code or 0
-            if isinstance(code, str):  # sys.exit("一句话")：解释器把它写到标准错误
-                print(code, file=sys.stderr)
-                code = 1
-        except Exception:
-            traceback.print_exc()
-            code = 1
-    return code, result.out, result.err
+def reader() -> dict[str, str]:
+    """读者的环境变量：虚拟环境的命令排在最前面。"""
+    here, path = Path(sys.executable).parent, os.environ.get("PATH", os.defpath)
+    return os.environ | {"PATH": f"{here}{os.pathsep}{path}"}
 
 
 def start_script(script: Path, *args: str, cwd: Path, env) -> subprocess.Popen:
     """另起一个进程运行脚本，不等它结束；几个可以同时跑。"""
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, str(script), *args]
     return subprocess.Popen(
-        [sys.executable, str(script), *args],
-        cwd=cwd,
-        env=env,
-        text=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        command, cwd=cwd, env=env, encoding="utf-8", stdin=subprocess.DEVNULL, **pipes
     )
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """等它结束，返回（退出码，标准输出，去掉进度条的标准错误）。"""
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()

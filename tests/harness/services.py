@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .execute import Result, search_path, without_progress
+from .execute import Result, reader, without_progress
 from .snippets import extract
 
 PORT = re.compile(r"(--(?:server\.)?port[ =])(\d+)")
@@ -99,7 +99,7 @@ def start(command: str, *, share: bool = True, port: int | None = None) -> Servi
     file, log = tempfile.mkstemp(suffix=".log")
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", PORT.sub(rf"\g<1>{port}", command)],
-        env=os.environ | {"PATH": search_path()},
+        env=reader(),
         stdin=subprocess.DEVNULL,
         stdout=file,
         stderr=file,

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from unittest import mock
@@ -25,19 +25,22 @@ OUTSIDE = ""  # 不属于任何一节的语句
 
 @dataclass
 class Session:
-    """一个脚本跑完之后：它的名字，和每一节打印的。"""
+    """一个脚本跑过之后：它的名字，和每一段打印的。"""
 
     namespace: dict
-    results: dict[str, Result] = field(default_factory=dict)  # 节 -> 结果；没跑到的没有
+    results: list[tuple[str, Result]] = field(default_factory=list)  # [(节名, 结果)]
     failure: str = ""  # 停在哪里；跑到底就是空的
 
     def section(self, name: str) -> Result:
-        """一节的结果。停在前面的一节，便是跳过；停在节以外的地方，谁问就告诉谁。"""
-        if name in self.results or not self.failure:
-            return self.results.get(name, Result())
-        if any(result.failure for result in self.results.values()):
-            return Result(skipped=f"前面的代码没有跑通：{self.failure}")
-        return Result(failure=self.failure)
+        """一节的结果。停在前面的一节，便是跳过；别的几行有毛病，谁问就告诉谁。"""
+        bad = [section for section, result in self.results if result.failure]
+        if self.failure and (not bad or bad == [OUTSIDE]):
+            return Result(failure=self.failure)
+        found = [result for section, result in self.results if section == name]
+        if not found:
+            stopped = f"前面的代码没有跑通：{self.failure}"
+            return Result(skipped=stopped if self.failure else "")
+        return replace(found[-1], out="".join(result.out for result in found))
 
 
 def page(name: str) -> dict:
@@ -107,49 +110,64 @@ def run(root: Path, name: str) -> Session:
 
 @functools.cache
 def run_alone(root: Path, script: Path, text: str) -> Session:
-    """把脚本单独拷进一个空文件夹，跑一遍，收下每一节打印的。"""
-    folder = Path(tempfile.mkdtemp(prefix="单独 一份"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    copy = Path(shutil.copy(script, folder))
-    env = dict(CLEAN)
-    model = (root / env.pop("MODEL", "examples/jiezi")).resolve()
+    """把脚本单独拷进一个空文件夹，从头到尾跑一遍，收下每一节打印的。"""
+    base = Path(tempfile.mkdtemp(prefix="拷出 来的"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    (base / "脚本").mkdir()
+    copy = Path(shutil.copy(script, base / "脚本"))
+    env, link = dict(CLEAN), base / "模型 一份"  # 中文和空格，读者的路径里什么都有
+    link.symlink_to((root / env.pop("MODEL", "examples/jiezi")).resolve())
     port = None
     if '"BASE_URL"' in text:  # 问服务的脚本：MODEL 是服务起的名字，不写就是页面上的
         port = services.jiezi().port
         env["BASE_URL"] = f"http://127.0.0.1:{port}/v1"
     else:
-        env["MODEL"] = str(model)
+        env["MODEL"] = str(link)
     try:
-        tree = ast.parse(text, script)
-        parts = pieces(script, tree)
-    except (SyntaxError, SnippetError) as error:
-        return Session({}, failure=f"{type(error).__name__}: {error}")
-    command = usage(tree)
-    as_script = (
-        command[0] == "python"
-    )  # 别的命令（streamlit）另外起它，这里只像导入那样跑
+        command = usage(ast.parse(text))
+    except SyntaxError as error:
+        return Session({}, failure=f"SyntaxError: {error}")
+    played = play(copy, command[2:], env, copy.parent, command[0] == "python")
+    for section, result in played.results:
+        result.out = result.out.replace(str(link), "examples/jiezi")
+        if port:
+            result.out = services.without_ports(result.out, {"8000": port})
+        if section == OUTSIDE and result.err and not played.failure:
+            played.failure = f"页面上没有的几行发出了警告：\n{result.err}"
+    if not played.failure and (left := sorted(set(copy.parent.iterdir()) - {copy})):
+        played.failure = f"它在当前文件夹里写了东西：{left}"
+    return played
+
+
+def play(script: Path, args, env, cwd: Path, as_script: bool = True) -> Session:
+    """在本进程里把脚本跑一遍，省去再导入一次 torch；as_script 为假时像导入那样，不是 __main__。"""
     module = types.ModuleType("__main__" if as_script else script.stem)
-    module.__file__ = str(copy)
+    module.__file__ = str(script)
     session = Session(module.__dict__)
     execute.fresh_start()
     with (
         mock.patch.dict(os.environ, env, clear=True),
         mock.patch.dict(sys.modules, {module.__name__: module}),
-        mock.patch.object(sys, "argv", [str(copy), *command[2:]]),
-        mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        execute.inside(folder),
+        mock.patch.object(sys, "argv", [str(script), *args]),
+        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
+        execute.inside(cwd),
     ):
+        try:
+            parts = pieces(script, ast.parse(script.read_text("utf-8"), script))
+        except (SyntaxError, SnippetError) as error:
+            return replace(session, failure=f"{type(error).__name__}: {error}")
         for section, body in parts:
-            code = compile(body, str(copy), "exec")
+            code = compile(body, str(script), "exec")
             result = execute.run_python(code, module.__dict__)
-            result.out = result.out.replace(str(model), "examples/jiezi")
-            if port:
-                result.out = services.without_ports(result.out, {"8000": port})
-            if section != OUTSIDE:
-                session.results[section] = result
-            elif result.err and not result.failure:
-                result.failure = f"页面上没有的几行发出了警告：\n{result.err}"
+            session.results.append((section, result))
+            session.failure = result.failure
             if result.failure:
-                session.failure = result.failure
                 break
     return session
+
+
+def run_script(script: Path, *args: str, cwd: Path, env) -> tuple[int, str, str]:
+    """像 python script 那样从头跑一遍，返回（退出码，标准输出，标准错误）。"""
+    results = [result for _, result in play(script, args, env, cwd).results]
+    errors = filter(None, (result.err for result in results))
+    return results[-1].code, "".join(r.out for r in results), "\n".join(errors)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.harness import services, structure
 from tests.harness.compare import agrees
-from tests.harness.execute import run_script, without_progress
+from tests.harness.execute import without_progress
 from tests.harness.pages import model_name
 from tests.harness.plugin import topic
+from tests.harness.session import run_script
 
 pytest_plugins = ["pytester"]
 
@@ -289,8 +290,8 @@ with open({str(log)!r}, "a") as file:
     }  # fmt: skip
     assert site(None, "examples", "tests", files=files)[0] == {"passed": 6}
     [line] = log.read_text("utf-8").splitlines()
-    model = site.root / "examples/jiezi"
-    assert line == f"['load.py'] __main__ ['甲', '乙'] {model}"
+    assert line.startswith("['load.py'] __main__ ['甲', '乙'] /")
+    assert line.endswith("/模型 一份")
 
 
 def test_sections_inside_a_top_level_if(site):
@@ -404,6 +405,11 @@ RED = {
             )
         },
         ["页面上没有的几行发出了警告", "当心"],
+    ),
+    "在当前文件夹里写东西": (
+        PAGE,
+        {"examples/local/load.py": SCRIPT + 'open("x", "w").close()\n'},
+        ["它在当前文件夹里写了东西", "x"],
     ),
     "导入旁边的脚本": (
         PAGE,
@@ -701,6 +707,7 @@ def test_structure_leaves_out_training_model_and_exercises(tmp_path):
         ("print(__name__, sys.argv[1:])", (0, "__main__ ['甲']\n", "")),
         ("sys.exit(2)", (2, "", "")),
         ("sys.exit()", (0, "", "")),
+        ("sys.exit('要一个名字')", (1, "", "要一个名字")),
         ("print(os.getcwd(), os.environ['X'])", (0, "{cwd} 乙\n", "")),
         ("print('坏了', file=sys.stderr)", (0, "", "坏了")),
         ("import warnings; warnings.warn('当心')", (0, "", "UserWarning: 当心")),
