@@ -4,6 +4,7 @@ import ast
 import atexit
 import functools
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -53,7 +54,7 @@ def page(name: str) -> dict:
 def usage(tree: ast.Module) -> list[str]:
     """docstring 里的第一条命令：读者照它运行，这里也照它运行。"""
     lines = (ast.get_docstring(tree) or "").splitlines()
-    commands = [line for line in lines if " examples/" in line]
+    commands = [line for line in lines if re.match(r" {4}\w.* examples/", line)]
     return shlex.split(commands[0], comments=True) if commands else ["python", ""]
 
 
@@ -145,9 +146,9 @@ def play(script: Path, args, env, cwd: Path, as_script: bool = True) -> Session:
     module.__file__ = str(script)
     session = Session(module.__dict__)
     execute.fresh_start()
+    main = sys.modules["__main__"]
     with (
         mock.patch.dict(os.environ, env, clear=True),
-        mock.patch.dict(sys.modules, {module.__name__: module}),
         mock.patch.object(sys, "argv", [str(script), *args]),
         mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
         execute.inside(cwd),
@@ -156,13 +157,17 @@ def play(script: Path, args, env, cwd: Path, as_script: bool = True) -> Session:
             parts = pieces(script, ast.parse(script.read_text("utf-8"), script))
         except (SyntaxError, SnippetError) as error:
             return replace(session, failure=f"{type(error).__name__}: {error}")
-        for section, body in parts:
-            code = compile(body, str(script), "exec")
-            result = execute.run_python(code, module.__dict__)
-            session.results.append((section, result))
-            session.failure = result.failure
-            if result.failure:
-                break
+        sys.modules["__main__"] = module  # 在这里面导入的别的模块要留着
+        try:
+            for section, body in parts:
+                code = compile(body, str(script), "exec")
+                result = execute.run_python(code, module.__dict__)
+                session.results.append((section, result))
+                session.failure = result.failure
+                if result.failure:
+                    break
+        finally:
+            sys.modules["__main__"] = main
     return session
 
 
