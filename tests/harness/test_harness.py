@@ -283,7 +283,7 @@ with open({str(log)!r}, "a") as file:
     print(os.listdir(), __name__, sys.argv[1:], os.environ["MODEL"], file=file)
 """
     files = {
-        "examples/local/load.py": SCRIPT.replace('"""一个脚本。"""', f'"""用法\n    python examples/local/load.py 甲 乙  # 说明\n"""{body}'),
+        "examples/local/load.py": SCRIPT.replace('"""一个脚本。"""', f'"""一个。\n\n用法：\n    python examples/local/load.py 甲 乙  # 说明\n"""{body}'),
         "tests/test_x.py": "from pathlib import Path\nfrom tests.harness import session\n\n"
         "def test_x():\n    root = Path(__file__).parents[1]\n"
         "    assert session.run(root, 'local/load.py').namespace['third'](3) == 1\n",
