@@ -11,14 +11,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .execute import Result, reader, without_progress
 from .snippets import extract
 
 PORT = re.compile(r"(--(?:server\.)?port[ =])(\d+)")
-READY_TIMEOUT = 120  # 秒
+TIMEOUT = 120  # 秒，等它就绪
 POLL = re.compile(r'.*"GET /health .*\n?')  # 等它就绪时自己发的请求，不算它的输出
 RUNNING: dict[str, "Service"] = {}
 
@@ -34,38 +34,33 @@ class Service:
     process: subprocess.Popen
     port: int
     log: Path
-    greeting: str = field(default="", init=False)  # 就绪之前打印的
+    greeting: str = ""  # 就绪之前打印的
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def printed(self) -> str:
-        text = self.log.read_text("utf-8", "replace")
-        return without_progress(POLL.sub("", text))
+        return without_progress(POLL.sub("", self.log.read_text("utf-8", "replace")))
 
     def answers(self) -> bool:
         """有没有像样的 HTTP 回答。"""
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                return True
+            urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
         except urllib.error.HTTPError as error:
             return error.code < 500
         except OSError:
             return False
+        return True
 
     def wait(self) -> None:
-        end = time.monotonic() + READY_TIMEOUT
+        end = time.monotonic() + TIMEOUT
         while not self.answers():
-            if self.process.poll() is not None:
-                raise ServiceError(
-                    f"服务没有起来，退出码 {self.process.returncode}：\n{self.printed()}"
-                )
-            if time.monotonic() > end:
+            code = self.process.poll()
+            if code is not None or time.monotonic() > end:
                 self.stop()
-                raise ServiceError(
-                    f"等了 {READY_TIMEOUT} 秒，服务还没就绪：\n{self.printed()}"
-                )
+                how = f"等了 {TIMEOUT} 秒还没就绪" if code is None else f"退出码 {code}"
+                raise ServiceError(f"服务没有起来，{how}：\n{self.printed()}")
             time.sleep(0.1)
         self.greeting = self.printed()
 
@@ -117,22 +112,17 @@ def start(command: str, *, share: bool = True, port: int | None = None) -> Servi
 
 def jiezi() -> Service:
     """页面上的那个服务：examples/use/serve.sh 的命令，大家共用一个。"""
-    root = Path(__file__).parents[2]
-    return start(extract(root, "use/serve.sh", "serve"))
+    return start(extract(Path(__file__).parents[2], "use/serve.sh", "serve"))
 
 
 def run(command: str, ports: dict[str, int]) -> Result:
     """页面上的服务围栏：起它，把端口记进 ports；输出是它就绪之前打印的。"""
-    result = Result()
     try:
         service = start(command)
     except ServiceError as error:
-        result.failure = str(error)
-        return result
-    for _, written in PORT.findall(command):
-        ports[written] = service.port
-    result.out = service.greeting
-    return result
+        return Result(failure=str(error))
+    ports.update((written, service.port) for _, written in PORT.findall(command))
+    return Result(out=service.greeting)
 
 
 def with_ports(text: str, ports: dict[str, int]) -> str:
