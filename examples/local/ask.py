@@ -1,18 +1,18 @@
 """问本地的模型：标准化提示语、序列化、生成、反序列化，四步在一个文件里。
 
 用法：
-    python examples/local/ask.py "什么是 token？" "温度有什么用？"
+    python examples/local/ask.py "什么是 token？"
     python examples/local/ask.py "什么是 token？" --temperature 0.7 --max-new-tokens 50
     MODEL=/path/to/Qwen2-0.5B-Instruct python examples/local/ask.py "讲个笑话"
 """
 
+# --8<-- [start:answer]
 import argparse
 import os
 import sys
 from pathlib import Path
 
 
-# --8<-- [start:answer]
 def answer(
     model, tokenizer, question, system=None, temperature=0.0, max_new_tokens=200
 ):
@@ -57,7 +57,14 @@ def answer(
 # --8<-- [end:answer]
 
 
-def main():
+# --8<-- [start:arguments]
+def stop(message):
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def parse():
+    """命令行；写错了就用一行中文说清楚，不等 torch 导入。"""
     parser = argparse.ArgumentParser(
         description="问本地的模型几个问题。", add_help=False
     )
@@ -92,11 +99,6 @@ def main():
         default=os.environ.get("DEVICE"),
         help="cpu 或 cuda（默认有显卡就用 cuda）",
     )
-
-    def stop(message):
-        print(message, file=sys.stderr)
-        sys.exit(2)
-
     parser.error = lambda message: stop(
         f"参数不对（{message}）：用 --help 看全部选项。"
     )
@@ -122,46 +124,40 @@ def main():
             f"找不到模型文件夹 {args.model}：请在仓库根目录运行，或把 MODEL 设成一个模型文件夹。"
         )
 
+    return args
+
+
+# --8<-- [end:arguments]
+
+
+# --8<-- [start:main]
+def main():
+    args = parse()
     import torch  # 放在检查之后：写错了参数，马上就知道
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
     logging.set_verbosity_error()  # 提示语太长由 answer 来说
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        assert torch.device(device).type in ("cpu", "cuda", "mps")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        stop(
-            f"用不了设备 {device}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。"
-        )
-
     torch.manual_seed(args.seed)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     try:
-        tokenizer = AutoTokenizer.from_pretrained(args.model)
+        tokenizer = AutoTokenizer.from_pretrained(args.model, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype)
-        assert tokenizer.chat_template, "没有分词器或聊天模板"
-    except (OSError, ValueError, SafetensorError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        stop(f"模型文件夹 {args.model} 里的文件不全或坏了，请重新下载（{reason}）。")
-    model = model.to(device).eval()
+        model = model.to(device).eval()
+    except Exception as error:
+        hint = "请重新下载，或改 MODEL、DEVICE"
+        stop(f"读不了模型 {args.model}（{device}）：{hint}。\n{error}")
+    if not tokenizer.chat_template:
+        stop(f"模型文件夹 {args.model} 里没有聊天模板，请重新下载。")
+    asked = args.system, args.temperature, args.max_new_tokens
     for question in args.questions:
         try:
-            print(
-                answer(
-                    model,
-                    tokenizer,
-                    question,
-                    args.system,
-                    args.temperature,
-                    args.max_new_tokens,
-                )
-            )
+            print(answer(model, tokenizer, question, *asked))
         except ValueError as error:
             stop(str(error))
 
 
 if __name__ == "__main__":
     main()
+# --8<-- [end:main]
