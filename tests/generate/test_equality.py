@@ -5,30 +5,26 @@
 
 import itertools
 import json
-import os
 import sys
 
 import pytest
 import torch
 
-from tests.harness.snippets import extract
+from tests.harness import session
 
+pytestmark = pytest.mark.xdist_group("generate/loop")
 PROMPTS, MAX_NEW_TOKENS = 52, 6
+FEW = 12  # 平时只比这么多条；full 档全比
 # 贪心也带着重复惩罚：generate 从 generation_config 里取它，do_sample=False 关不掉
 GREEDY = dict(temperature=0.0, repetition_penalty=1.1)
 SAMPLED = dict(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.1)
 CASES = list(itertools.product([False, True], [True, False], [1, 4]))
-compared = {}  # 比过的情形 -> (提示语条数, token 个数)
 
 
 @pytest.fixture(scope="module")
-def loop(pytestconfig):
-    """页面上的那几节，照页面的样子执行：pick、steps、generate，和芥子。"""
-    before, namespace = os.getcwd(), {}
-    os.chdir(pytestconfig.rootpath)
-    for name in ("check", "setup", "load", "pick", "steps"):
-        exec(extract(pytestconfig.rootpath, "generate/loop.py", name)[1], namespace)
-    os.chdir(before)
+def loop():
+    """页面上的函数和芥子。"""
+    namespace = session.page("generate/loop")
     model = namespace["model"]
     assert (model.dtype, model.device.type) == (torch.float32, "cpu")
     return namespace
@@ -68,36 +64,46 @@ def left_padded(rows, pad):
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@pytest.mark.parametrize(
-    "do_sample, use_cache, batch_size", CASES, ids=lambda value: str(value)
-)
-def test_same_tokens(do_sample, use_cache, batch_size, loop, prompts):
+def compare(loop, prompts, do_sample, use_cache, batch_size):
+    """同样的设置、同样的种子，两边写出的编号逐个相同；返回比了多少个 token。"""
     model = loop["model"]
     pad = model.generation_config.pad_token_id
     count = stopped = 0
-    for start in range(0, PROMPTS, batch_size):
+    for start in range(0, len(prompts), batch_size):
         batch = left_padded(prompts[start : start + batch_size], pad)
         width = batch["input_ids"].size(1)
+        same = dict(max_new_tokens=MAX_NEW_TOKENS, use_cache=use_cache)
         torch.manual_seed(start)
-        ours = loop["generate"](
-            model,
-            **batch,
-            max_new_tokens=MAX_NEW_TOKENS,
-            use_cache=use_cache,
-            **(SAMPLED if do_sample else GREEDY),
-        )
-        torch.manual_seed(start)
-        theirs = model.generate(  # 其余的设置来自 generation_config.json
-            **batch,
-            max_new_tokens=MAX_NEW_TOKENS,
-            use_cache=use_cache,
-            do_sample=do_sample,
-        )
+        settings = SAMPLED if do_sample else GREEDY
+        ours = loop["generate"](model, **batch, **same, **settings)
+        torch.manual_seed(start)  # 其余的设置来自 generation_config.json
+        theirs = model.generate(**batch, **same, do_sample=do_sample)
         assert ours.tolist() == theirs.tolist(), f"从第 {start} 条起的一批"
         count += ours[:, width:].numel()
         stopped += (ours[:, width:] == model.config.eos_token_id).any(1).sum().item()
-    assert 10 < stopped < PROMPTS, "要有停下的，也要有没停的"
-    compared[do_sample, use_cache, batch_size] = count
+    assert len(prompts) / 6 < stopped < len(prompts), "要有停下的，也要有没停的"
+    return count
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_tokens(case, loop, prompts):
+    compare(loop, prompts[:FEW], *case)
+
+
+@pytest.mark.full
+def test_whole_matrix(loop, prompts, record_property):
+    """页面上说的全部情形；大小写在测试的输出里。"""
+    count = sum(compare(loop, prompts, *case) for case in CASES)
+    record_property(
+        "量到",
+        f"手写的循环 = model.generate：{len(CASES)} 种情形 × {PROMPTS} 条提示语"
+        f" = {len(CASES) * PROMPTS}，{count:,} 个 token 逐个相同",
+    )
+
+
+def test_page_tells_the_size_of_the_matrix(pytestconfig):
+    page = (pytestconfig.rootpath / "docs/generate/loop.md").read_text("utf-8")
+    assert f"{len(CASES)} 种情形" in page and f"每种 {PROMPTS} 条提示语" in page
 
 
 def test_to_the_end(loop):
@@ -156,16 +162,3 @@ def test_each_step_is_what_generate_computed(loop):
         )
         for (_, ours), logits in zip(written, theirs.logits, strict=True):
             torch.testing.assert_close(ours, logits, rtol=0, atol=1e-5)
-
-
-def test_matrix_is_whole(record_property, pytestconfig):
-    """八种情形一个不少；大小写在测试的输出里，也与页面上说的一致。"""
-    page = (pytestconfig.rootpath / "docs/generate/loop.md").read_text("utf-8")
-    assert f"{len(CASES)} 种情形" in page and f"每种 {PROMPTS} 条提示语" in page
-    if len(compared) < len(CASES):
-        pytest.skip(f"只跑了 {len(compared)} 种情形，{len(CASES)} 种都跑才报大小")
-    record_property(
-        "量到",
-        f"手写的循环 = model.generate：{len(compared)} 种情形 × {PROMPTS} 条提示语"
-        f" = {len(compared) * PROMPTS}，{sum(compared.values()):,} 个 token 逐个相同",
-    )

@@ -1,7 +1,5 @@
 """循环的几个零件：挑 token、打字机、候选、一次算完等于一步一步。"""
 
-import os
-import sys
 from unittest import mock
 
 import pytest
@@ -16,21 +14,14 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tests.harness.snippets import extract
+from tests.harness import session
 
 FAST = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="module")
-def loop(pytestconfig):
-    """页面上的函数，照页面的样子执行。"""
-    before, namespace = os.getcwd(), {}
-    os.chdir(pytestconfig.rootpath)
-    names = ("check", "setup", "load", "pick", "steps", "typewriter", "candidates")
-    for name in names:
-        exec(extract(pytestconfig.rootpath, "generate/loop.py", name)[1], namespace)
-    os.chdir(before)
-    return namespace
+def loop():
+    return session.page("generate/loop")
 
 
 @FAST
@@ -245,18 +236,3 @@ def test_beyond_the_context(loop):
     assert new.size(1) <= 2
     with pytest.raises(ValueError, match=f"上下文 {context}.*max_new_tokens"):
         loop["generate"](model, ids, ones, max_new_tokens=3)
-
-
-def test_import_does_not_read_the_command_line(pytestconfig):
-    """被导入时（__name__ 不是 __main__）不看命令行参数。"""
-    script = pytestconfig.rootpath / "examples/generate/loop.py"
-    source = script.read_text("utf-8").split("# --8<-- [start:setup]")[0]
-    with (
-        mock.patch.object(sys, "argv", ["pytest", "--没有的选项"]),
-        mock.patch.dict(
-            os.environ, MODEL=str(pytestconfig.rootpath / "examples/jiezi")
-        ),
-    ):
-        namespace = {"__name__": "loop"}
-        exec(compile(source, str(script), "exec"), namespace)
-    assert namespace["asked"] is None

@@ -1,25 +1,17 @@
 """手动一步：任意几条一批，每一行都与单独算的相同；温度、掩码、位置都照页面上说的。"""
 
-import os
-
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TemperatureLogitsWarper
 
-from tests.harness.snippets import extract
+from tests.harness import session
 
 QUESTIONS = ["你好", "什么是 token？", "为什么成批生成要用左填充？", "温度有什么用"]
 
 
 @pytest.fixture(scope="module")
-def page(pytestconfig):
-    before, namespace = os.getcwd(), {}
-    os.chdir(pytestconfig.rootpath)
-    for name in ("setup", "load", "next-token"):
-        source = extract(pytestconfig.rootpath, "generate/next_token.py", name)[1]
-        exec(source, namespace)
-    os.chdir(before)
-    return namespace
+def page():
+    return session.page("generate/next_token")
 
 
 def test_rows_equal_alone(page):

@@ -17,10 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tests.harness.snippets import extract
+from tests.harness import session
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-FUNCTIONS = ("temperature", "top-k", "top-p", "min-p", "repetition-penalty", "adjust")
 PLAIN = st.floats(-30, 30, width=16)
 TIED = st.integers(-2, 2).map(float)  # 只有五种值：处处并列
 EXTREME = st.sampled_from(
@@ -30,12 +29,8 @@ MASKED = st.one_of(st.just(-torch.inf), st.just(-torch.inf), PLAIN)
 
 
 @pytest.fixture(scope="module")
-def sampling(pytestconfig):
-    """页面上的那几节，照页面的样子执行。"""
-    namespace = {"torch": torch}
-    for name in FUNCTIONS:
-        exec(extract(pytestconfig.rootpath, "generate/sampling.py", name)[1], namespace)
-    return namespace
+def sampling():
+    return session.page("generate/sampling")
 
 
 @st.composite

@@ -1,9 +1,6 @@
 """打分：一次前向等于一步一步，等于 transformers 自己的三种算法；困惑度的公式；坏输入说得清楚。"""
 
 import math
-import os
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,22 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.execute import without_progress
-from tests.harness.snippets import extract
+from tests.harness import session
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["setup", "score", "table", "wrong", "steps", "perplexity"]
 TOKENS = st.lists(st.integers(0, 4095), min_size=1, max_size=12)
 
 
 @pytest.fixture(scope="module")
 def page():
-    """score.py 里几节执行之后的命名空间：测的就是页面上的代码。"""
-    os.chdir(ROOT)
-    namespace = {"__name__": "score"}
-    for name in SECTIONS:
-        exec(extract(ROOT, "generate/score.py", name)[1], namespace)
-    return namespace
+    return session.page("generate/score")
 
 
 @settings(max_examples=15, deadline=None)
@@ -54,7 +44,7 @@ def test_every_next_token_adds_up_to_one(page):
 @pytest.mark.parametrize("question", ["什么是 token？", "你是谁？", "红烧肉怎么做？"])
 def test_equals_transformers(page, question):
     """自己写的回答：与 compute_transition_scores、与 labels 算出的损失都相同。"""
-    model, (prompt, _) = page["model"], page["encode"](question, "")
+    model, (prompt, _) = page["model"], page["encode_pair"](question, "")
     ids = torch.tensor([prompt])
     output = model.generate(
         ids,
@@ -81,7 +71,7 @@ def test_equals_transformers(page, question):
 @pytest.mark.parametrize("question", ["什么是 token？", "你是谁？", "什么是因果掩码？"])
 def test_own_answer_is_likelier(page, question):
     """自己写的回答，比换掉其中任何一个 token 的都像。"""
-    model, (prompt, _) = page["model"], page["encode"](question, "")
+    model, (prompt, _) = page["model"], page["encode_pair"](question, "")
     ids = torch.tensor([prompt])
     settings_ = dict(max_new_tokens=60, do_sample=False, repetition_penalty=1.0)
     output = model.generate(ids, attention_mask=torch.ones_like(ids), **settings_)
@@ -111,26 +101,3 @@ def test_impossible_questions(page):
         with pytest.raises(ValueError, match=words):
             score(model, prompt, answer)
     assert len(score(model, [1] * 1000, [1] * 24)) == 24  # 恰好填满
-
-
-# 本页和同章两页的脚本：坏的输入是一行中文
-
-
-@pytest.mark.parametrize("name", ["speculative", "streaming", "score"])
-def test_bad_input_is_one_clear_line(name, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(ROOT)
-    model = str(ROOT / os.environ.get("MODEL", "examples/jiezi"))
-    for env, words in (
-        ({"MODEL": str(tmp_path)}, "找不到模型文件夹"),
-        ({"MODEL": model, "DEVICE": "tpu"}, "用不了设备 tpu"),
-        ({"MODEL": model, "DEVICE": "cuda:99"}, "用不了设备 cuda:99"),
-    ):
-        for key, value in env.items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setattr(sys, "argv", [f"{name}.py"])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(f"examples/generate/{name}.py", run_name="__main__")
-        out, err = capsys.readouterr()
-        err = without_progress(err)
-        assert (stopped.value.code, out) == (2, "")
-        assert err.startswith(words) and "\n" not in err.strip(), err

@@ -1,7 +1,6 @@
 """流式：手写的不露半个字、不多扣一个字，接起来与解码相同；与库的先后；SSE 来回一趟不变样。"""
 
 import json
-import os
 import queue
 from itertools import islice
 from pathlib import Path
@@ -14,12 +13,10 @@ from hypothesis import strategies as st
 from transformers import TextIteratorStreamer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from tests.harness import session
 from tests.harness.execute import fresh_start
-from tests.harness.snippets import extract
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["setup", "library", "error", "bytes", "stream", "compare", "lag"]
-SECTIONS += ["loop", "sse", "receive"]
 HALF = "\N{REPLACEMENT CHARACTER}"
 CJK = st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF)
 EMOJI = st.sampled_from(
@@ -33,12 +30,7 @@ IDS = st.lists(st.integers(0, 4092), max_size=30)
 
 @pytest.fixture(scope="module")
 def page():
-    """streaming.py 里几节执行之后的命名空间：测的就是页面上的代码。"""
-    os.chdir(ROOT)
-    namespace = {"__name__": "streaming"}
-    for name in SECTIONS:
-        exec(extract(ROOT, "generate/streaming.py", name)[1], namespace)
-    return namespace
+    return session.page("generate/streaming")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from tests.harness import session
 from tests.harness.pages import fences
-from tests.harness.snippets import extract
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / os.environ.get("MODEL", "examples/jiezi"))
@@ -59,11 +59,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def page():
-    """encode.py 里 ranks、bpe 两节执行之后的命名空间：测的就是页面上的代码。"""
-    namespace = {}
-    for name in ("ranks", "bpe"):
-        exec(extract(ROOT, "local/encode.py", name)[1], namespace)
-    return namespace
+    return session.page("local/encode")
 
 
 @pytest.fixture(scope="module")

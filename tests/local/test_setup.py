@@ -1,58 +1,68 @@
-"""五个页面脚本开头的那几行：模型、设备、数值类型都照说的来。"""
+"""每一页开头的那十二行：处处一样；模型、设备、数值类型都照说的来。"""
 
 import os
 
 import pytest
 import torch
 
-from tests.harness.snippets import extract, sections
+from tests.harness.session import ROOT
+from tests.harness.snippets import SnippetError, extract
+from tests.harness.structure import chapter_scripts
 
-NAMES = ["load", "template", "encode", "generate", "decode"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_setup_reads_environment(name, pytestconfig, monkeypatch):
-    _, source = extract(pytestconfig.rootpath, f"local/{name}.py", "setup")
-
-    def run(**environment):
-        for key in ("MODEL", "DEVICE"):
-            monkeypatch.delenv(key, raising=False)
-        for key, value in environment.items():
-            monkeypatch.setenv(key, value)
-        namespace = {}
-        exec(source, namespace)
-        return namespace["MODEL"], namespace["DEVICE"]
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run() == ("examples/jiezi", "cpu")
-    assert run(MODEL="别的", DEVICE="meta") == ("别的", "meta")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert run() == ("examples/jiezi", "cuda")
-    assert run(DEVICE="cpu") == ("examples/jiezi", "cpu")
+FLOAT32 = "float32  # 要逐个比，GPU 上也用它"  # 要比数值的几页，一律用 float32
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_float32_on_cpu_bfloat16_elsewhere(name, pytestconfig, monkeypatch):
-    monkeypatch.chdir(pytestconfig.rootpath)
-    script = pytestconfig.rootpath / f"examples/local/{name}.py"
-    lines = script.read_text("utf-8").splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("dtype ="))
-    end = next(i for i, line in enumerate(lines) if line.startswith("model = "))
-    found, _ = sections(script)
-    assert any(first <= start < end < last for first, last in found.values())
-    from transformers import AutoModelForCausalLM
+def opening(name):
+    """脚本开头的几行；没有 setup 一节就是 None。"""
+    try:
+        return extract(ROOT, name, "setup")
+    except SnippetError:
+        return None
 
-    for device, dtype in (("cpu", torch.float32), ("meta", torch.bfloat16)):
-        namespace = {
-            "DEVICE": device,
-            "MODEL": os.environ.get("MODEL", "examples/jiezi"),
-            "torch": torch,
-            "AutoModelForCausalLM": AutoModelForCausalLM,
-        }
-        exec("\n".join(lines[start : end + 1]), namespace)
-        model = namespace["model"]
-        assert (model.dtype, model.device.type, model.training) == (
-            dtype,
-            device,
-            False,
-        )
+
+STANDARD = opening("local/decode.py")
+EXACT = STANDARD.replace(
+    'float32 if DEVICE == "cpu" else torch.bfloat16', FLOAT32
+).replace("torch.float32 if", "torch.float32")
+OWN = {"local/load.py", "generate/differences.py", "generate/faster.py"}  # 拆开来讲的
+
+
+def test_every_page_opens_alike():
+    names = [n for n in chapter_scripts(ROOT) if n.startswith(("local/", "generate/"))]
+    found = {name: opening(name) for name in names}
+    odd = [
+        name
+        for name, text in found.items()
+        if text not in (None, STANDARD, EXACT) and name not in OWN
+    ]
+    assert not odd, "这几页的开头与 local/decode.py 的不同"
+    assert sum(text in (STANDARD, EXACT) for text in found.values()) >= 8
+    lines = [line for line in STANDARD.splitlines() if line.strip()]
+    assert len(lines) <= 12, "开头至多十二行"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "env", "device", "dtype"),
+    [
+        (False, {}, "cpu", torch.float32),
+        (True, {"DEVICE": "cpu"}, "cpu", torch.float32),
+        (False, {"DEVICE": "meta"}, "meta", torch.bfloat16),
+        (True, {}, "cuda", torch.bfloat16),
+    ],
+)
+def test_environment_decides(cuda, env, device, dtype, monkeypatch):
+    """没有显卡用 CPU、float32；有显卡用它、bfloat16；环境变量说了算。"""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("DEVICE")
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    if device == "cuda" and not torch.backends.cuda.is_built():
+        with pytest.raises(SystemExit, match="（cuda）"):
+            exec(STANDARD, {})
+        return
+    namespace = {}
+    exec(STANDARD, namespace)
+    model = namespace["model"]
+    assert namespace["MODEL"] == os.environ.get("MODEL", "examples/jiezi")
+    assert (model.dtype, model.device.type, model.training) == (dtype, device, False)

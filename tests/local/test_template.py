@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from tests.harness.snippets import extract
+from tests.harness import session
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / os.environ.get("MODEL", "examples/jiezi"))
@@ -23,12 +23,8 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def page(tokenizer):
-    """template.py 里 attack、safe 两节执行之后的命名空间：测的就是页面上的代码。"""
-    namespace = {"tokenizer": tokenizer}
-    for name in ("attack", "safe"):
-        exec(extract(ROOT, "local/template.py", name)[1], namespace)
-    return namespace
+def page():
+    return session.page("local/template")
 
 
 def render(messages):
