@@ -7,7 +7,7 @@ HF_HUB_OFFLINE=1 transformers serve examples/jiezi --host 127.0.0.1 --port 8001 
 # --8<-- [end:serve-batching]
 
 # --8<-- [start:compare]
-python examples/use/batching.py http://127.0.0.1:8000/v1 http://127.0.0.1:8001/v1
+python examples/use/measured/batching.py http://127.0.0.1:8000/v1 http://127.0.0.1:8001/v1
 # --8<-- [end:compare]
 
 # --8<-- [start:first-request]

@@ -34,14 +34,7 @@ os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")  # 本机的服务不�
 
 # --8<-- [start:request]
 def build_request(history, question, system, **settings):
-    """一问的请求：系统提示词、前面的问答、这一问，加上设置。
-
-    Args:
-        history: 前面的 [(问, 答), …]。
-        settings: temperature、top_p、max_tokens，原样放进请求。
-
-    Returns:
-        请求的 JSON，写成字典。
+    """一问的请求，写成字典：系统提示词、前面的问答 [(问, 答), …]、这一问，加上设置。
 
     >>> build_request([], "你是谁？", "", temperature=0)["messages"]
     [{'role': 'user', 'content': '你是谁？'}]
@@ -98,12 +91,11 @@ def stream_chunks(request, patience=0.2):
 # --8<-- [end:stream]
 
 
+# --8<-- [start:explain]
 def explain(error, begun):
     """把异常说成一句中文：出了什么事，下一步做什么。
 
-    Args:
-        error: 发请求或收响应时的异常；None 表示响应没有结尾。
-        begun: 是否已经收到了一部分响应。
+    error 是 None 表示响应没有结尾；begun：是否已经收到了一部分响应。
 
     >>> print(explain(None, begun=True))
     回答断在半路，收到的都留着。服务停了，或者出了错：看看它的终端，再点「重试」。
@@ -138,6 +130,10 @@ def server_words(error):
     return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
 
 
+# --8<-- [end:explain]
+
+
+# --8<-- [start:answer]
 def answer(turn, place):
     """把一问发出去，回答边收边写到 place，也记进 turn：断在哪里，收到的都还在。"""
     turn["status"] = "stopped"  # 点「停止」会从任何一步跳出去，那时就是它
@@ -162,6 +158,10 @@ def answer(turn, place):
             turn["response"].append(f"HTTP {response.status_code} {response.text}")
 
 
+# --8<-- [end:answer]
+
+
+# --8<-- [start:turns]
 def without_images(text):
     """回答里的图片不去取：网址是模型写的，浏览器不该自己去访问。"""
     return text.replace("![", r"!\[")
@@ -207,6 +207,10 @@ def show(turn, last):
         st.code("\n".join(turn["response"]) or "（没有）", None)
 
 
+# --8<-- [end:turns]
+
+
+# --8<-- [start:page]
 def main():
     st.set_page_config(page_title="对话 · 认识模型", page_icon=ICON)
     st.html(STYLE)
@@ -260,3 +264,4 @@ STYLE = """<style>
 
 if __name__ == "__main__":
     main()
+# --8<-- [end:page]

@@ -5,31 +5,22 @@
     BASE_URL=http://127.0.0.1:8000/v1 MODEL=Qwen/Qwen2-0.5B-Instruct API_KEY=... python examples/use/client.py
 """
 
+# --8<-- [start:setup]
 import os
-import sys
-import urllib.error
 import urllib.request
 
+import openai
+
 BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1")
+MODEL = os.environ.get("MODEL", "examples/jiezi")
+client = openai.OpenAI(base_url=BASE_URL, api_key=os.environ.get("API_KEY", "EMPTY"))
 try:
     urllib.request.urlopen(BASE_URL, timeout=5)
 except urllib.error.HTTPError:
     pass  # 有人应答就行
 except (OSError, ValueError):
-    print(
-        f"连不上 {BASE_URL}：请先在另一个终端起服务（见 examples/use/serve.sh），或把环境变量 BASE_URL 设成服务的地址。",
-        file=sys.stderr,
-    )
-    sys.exit(2)
-
-# --8<-- [start:setup]
-import os
-
-from openai import OpenAI
-
-BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1")
-MODEL = os.environ.get("MODEL", "examples/jiezi")
-client = OpenAI(base_url=BASE_URL, api_key=os.environ.get("API_KEY", "EMPTY"))
+    hint = "先在另一个终端起服务（examples/use/serve.sh），或改环境变量 BASE_URL"
+    raise SystemExit(f"连不上 {BASE_URL}：{hint}。") from None
 # --8<-- [end:setup]
 
 
@@ -96,10 +87,8 @@ response = ask(question, logprobs=True, top_logprobs=5)
 print(response.choices[0].logprobs)
 # --8<-- [end:logprobs]
 
+
 # --8<-- [start:errors]
-import openai
-
-
 def explain(error):
     """把客户端抛出的错误说成一句话，连同该做什么。"""
     if isinstance(error, openai.APITimeoutError):  # 也是连接错误，所以先认它

@@ -5,23 +5,6 @@
     BASE_URL=http://127.0.0.1:8001/v1 python examples/use/errors.py
 """
 
-import os
-import sys
-import urllib.error
-import urllib.request
-
-BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1")
-try:
-    urllib.request.urlopen(BASE_URL, timeout=5)
-except urllib.error.HTTPError:
-    pass  # 有人应答就行
-except (OSError, ValueError):
-    print(
-        f"连不上 {BASE_URL}：请先在另一个终端起服务（见 examples/use/serve.sh），或把环境变量 BASE_URL 设成服务的地址。",
-        file=sys.stderr,
-    )
-    sys.exit(2)
-
 # --8<-- [start:setup]
 import json
 import os
@@ -33,6 +16,14 @@ MODEL = os.environ.get("MODEL", "examples/jiezi")
 ADDRESS = urlsplit(BASE_URL)
 PATH = ADDRESS.path + "/chat/completions"
 QUESTION = [{"role": "user", "content": "什么是 token？"}]
+try:
+    HTTPConnection(ADDRESS.netloc, timeout=5).connect()
+except OSError:
+    hint = "先在另一个终端起服务（examples/use/serve.sh），或改环境变量 BASE_URL"
+    raise SystemExit(f"连不上 {BASE_URL}：{hint}。") from None
+# --8<-- [end:setup]
+
+# --8<-- [start:show]
 GOOD = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 8}
 
 
@@ -65,7 +56,7 @@ def show(name, body, **where):
 
 
 show("好的请求", GOOD)
-# --8<-- [end:setup]
+# --8<-- [end:show]
 
 # --8<-- [start:unreadable]
 show("地址漏了 /v1", GOOD, path="/chat/completions")

@@ -126,14 +126,16 @@ def pytest_collection_modifyitems(config, items):
 def topic(root: Path, path: Path) -> str:
     """页面、脚本、测试同名的，在同一个进程里：脚本才只跑一次。
 
-    >>> topic(Path("/a"), Path("/a/docs/use/chat.md"))
-    'use/chat'
+    >>> topic(Path("/a"), Path("/a/docs/local/load.md"))
+    'local/load'
     >>> topic(Path("/a"), Path("/a/tests/use/test_chat.py"))
-    'use/chat'
+    'use'
     """
     place = path.relative_to(root)
     name = place.with_name(re.sub("^test_", "", place.stem)).parts[1:]
-    return "/".join(name) if len(name) == 2 and name[0] in CHAPTERS else str(place)
+    if len(name) != 2 or name[0] not in CHAPTERS:
+        return str(place)
+    return "use" if name[0] == "use" else "/".join(name)  # 第一章共用一个服务
 
 
 def no_cuda() -> str:

@@ -310,9 +310,10 @@ def test_sections_inside_a_top_level_if(site):
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("docs/use/chat.md", "use/chat"),
-        ("examples/use/chat.py", "use/chat"),
-        ("tests/use/test_chat.py", "use/chat"),
+        ("docs/local/load.md", "local/load"),
+        ("examples/local/load.py", "local/load"),
+        ("tests/local/test_load.py", "local/load"),
+        ("tests/use/test_chat.py", "use"),
         ("examples/use/exercises/check.py", "examples/use/exercises/check.py"),
         ("tests/harness/test_scripts.py", "tests/harness/test_scripts.py"),
     ],

@@ -28,8 +28,8 @@ from tests.harness import services
 from tests.harness.snippets import extract
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVE = extract(ROOT, "use/serve.sh", "serve")[1]
-BATCHING = extract(ROOT, "use/batching.sh", "serve-batching")[1]
+SERVE = extract(ROOT, "use/serve.sh", "serve")
+BATCHING = extract(ROOT, "use/batching.sh", "serve-batching")
 QUESTIONS = (
     "什么是 token？",
     "你是谁？",

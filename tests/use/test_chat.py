@@ -39,8 +39,8 @@ def service():
 
 def test_every_section_prints_the_same_in_zsh(pytestconfig):
     script = pytestconfig.rootpath / "examples/use/chat.sh"
-    for name in sections(script)[0]:
-        command = extract(pytestconfig.rootpath, "use/chat.sh", name)[1]
+    for name in sections(script):
+        command = extract(pytestconfig.rootpath, "use/chat.sh", name)
         outcomes = [run(shell, command) for shell in ("bash", "zsh")]
         assert all(code == 0 and out.strip() for code, out in outcomes), name
         if name not in ("chat", "stream"):  # 这两节打印编号和时刻，每次不同

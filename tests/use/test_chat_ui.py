@@ -33,7 +33,7 @@ QUESTION = "什么是语言模型？"
 
 
 def command(name, section):
-    return extract(ROOT, f"use/{name}.sh", section)[1]
+    return extract(ROOT, f"use/{name}.sh", section)
 
 
 @pytest.fixture(scope="module")
@@ -608,7 +608,14 @@ LOOKS = {
 }
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "look",
+    [
+        "light",
+        pytest.param("dark", marks=pytest.mark.full),
+        pytest.param("phone", marks=pytest.mark.full),
+    ],
+)
 def test_ask_and_open_the_raw(ui, visit, look):
     """电脑上、深色里、手机上：点一个问题，看它写完，展开原始的请求与响应。"""
     scheme, width, ground = LOOKS[look]
@@ -682,6 +689,7 @@ def test_settings_and_clear(endless_ui, visit):
     assert page.get_by_test_id("stChatMessage").count() == 0
 
 
+@pytest.mark.full
 def test_server_dies_and_comes_back(starting, endless, endless_ui, visit):
     """写到一半，服务死了：写了的留着，说断了；再试，说连不上；服务回来，不用刷新就接着用。"""
     page = visit(endless_ui)

@@ -1,7 +1,6 @@
 """客户端：错误说成人话；服务不在是一行中文；四条路问同一句，得到同样的字。"""
 
 import json
-import runpy
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,8 +9,7 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 
-from tests.harness import services
-from tests.harness.execute import finish, start_script
+from tests.harness import services, session
 
 QUESTIONS = [
     "什么是 token？",
@@ -28,14 +26,11 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def client(request):
-    """client.py 的名字：真的跑一遍脚本，再从里面取函数。"""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BASE_URL", f"{services.jiezi().url}/v1")
-        patch.chdir(request.config.rootpath)
-        names = runpy.run_path("examples/use/client.py")
-        with names["client"]:
-            yield names
+def client():
+    """client.py 的名字，页面那一次运行的。"""
+    names = session.page("use/client")
+    with names["client"]:
+        yield names
 
 
 def broken(status, body=b"{}"):
@@ -73,19 +68,12 @@ def test_status_is_explained(client, status, words):
     assert words in client["explain"](caught.value)
 
 
-def test_no_service_is_one_clear_line(pytestconfig, monkeypatch):
-    for address in ("http://127.0.0.1:1/v1", "不是地址"):
-        monkeypatch.setenv("BASE_URL", address)
-        process = start_script(
-            pytestconfig.rootpath / "examples/use/client.py",
-            cwd=pytestconfig.rootpath,
-            env=None,
-        )
-        code, out, err = finish(process)
-        assert (code, out) == (2, "") and err.startswith(f"连不上 {address}："), err
-
-
-def test_ten_questions_give_the_same_text_everywhere(client, pytestconfig, monkeypatch):
+@pytest.mark.parametrize(
+    "questions",
+    [QUESTIONS[:2], pytest.param(QUESTIONS[2:], marks=pytest.mark.full)],
+    ids=["两个", "其余八个"],
+)
+def test_same_text_everywhere(questions, client, pytestconfig, monkeypatch):
     """本地的 generate、openai 客户端、curl、流式、对话界面。"""
     from streamlit.testing.v1 import AppTest
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -100,7 +88,7 @@ def test_ten_questions_give_the_same_text_everywhere(client, pytestconfig, monke
     folder = pytestconfig.rootpath / "examples/jiezi"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
-    for question in QUESTIONS:
+    for question in questions:
         messages = [{"role": "user", "content": question}]
         inputs = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"

@@ -1,7 +1,6 @@
 """坏的请求、半路走掉的客户端、起不来的服务：页面说的，服务真的这样做。"""
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import services
-from tests.harness.execute import finish, search_path, start_script
+from tests.harness import services, session
+from tests.harness.execute import reader
 from tests.harness.snippets import extract
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/use/errors.md").read_text("utf-8")
-SERVE = extract(ROOT, "use/serve.sh", "serve")[1]
+SERVE = extract(ROOT, "use/serve.sh", "serve")
 CHAT = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "什么是 token？"}]
 GOOD = {"messages": QUESTION, "temperature": 0, "max_tokens": 8}
@@ -52,13 +51,10 @@ def code(cell):
 
 @pytest.fixture(scope="module")
 def run(service):
-    """把 errors.py 整个跑一遍：它打印的，和这期间服务的终端里多出来的。"""
-    before = len(service.printed())
-    env = os.environ | {"BASE_URL": f"{service.url}/v1"}
-    script = ROOT / "examples/use/errors.py"
-    result = finish(start_script(script, cwd=ROOT, env=env))
-    assert (result[0], result[2]) == (0, ""), result
-    return result[1], service.printed()[before:]
+    """errors.py 跑一遍：它打印的，和服务的终端里写的。"""
+    played = session.run(ROOT, "use/errors.py")
+    assert not played.failure, played.failure
+    return "".join(result.out for _, result in played.results), service.printed()
 
 
 def test_every_bad_request_is_in_a_table(run):
@@ -154,6 +150,7 @@ def test_the_long_prompt_is_longer_than_the_context(service):
     assert status == 200 and tokens > context["max_position_embeddings"] == 1024
 
 
+@pytest.mark.full
 def test_a_server_that_does_not_start(service):
     """「服务起不来」那张表：退出码和它的话，三种一起试。"""
     serve = ["transformers", "serve"]
@@ -163,7 +160,7 @@ def test_a_server_that_does_not_start(service):
         "文件夹名写错": ["examples/jeizi", *here],
         "选项拼错": ["examples/jiezi", "--prot", "8000"],
     }
-    env = os.environ | {"PATH": search_path(), "HF_HUB_OFFLINE": "1"}
+    env = reader() | {"HF_HUB_OFFLINE": "1"}
     processes = {
         name: subprocess.Popen(
             serve + more,

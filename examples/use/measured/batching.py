@@ -1,8 +1,8 @@
 """许多人同时问，服务每秒写多少 token：比一个一个算的，和一批一批算的。
 
 先在两个终端各起一个服务（见 examples/use/serve.sh、examples/use/batching.sh）。用法：
-    python examples/use/batching.py http://127.0.0.1:8000/v1 http://127.0.0.1:8001/v1
-    BASE_URL=http://127.0.0.1:8000/v1 python examples/use/batching.py
+    python examples/use/measured/batching.py http://127.0.0.1:8000/v1 http://127.0.0.1:8001/v1
+    BASE_URL=http://127.0.0.1:8000/v1 python examples/use/measured/batching.py
 """
 
 import argparse
