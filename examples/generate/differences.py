@@ -2,39 +2,28 @@
 
 用法：
     python examples/generate/differences.py
-    MODEL=/path/to/Qwen2-0.5B-Instruct DEVICE=cpu python examples/generate/differences.py
 """
-
-import os
-import sys
-from pathlib import Path
-
-if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
-    print(
-        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。",
-        file=sys.stderr,
-    )
-    sys.exit(2)
 
 # --8<-- [start:setup]
 import os
+import sys
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-# --8<-- [end:setup]
-
-try:
-    assert torch.device(DEVICE).type in ("cpu", "cuda", "mps")
-    torch.empty(0, device=DEVICE)
-except (RuntimeError, AssertionError):
-    print(
-        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。",
-        file=sys.stderr,
+if not os.path.exists(f"{MODEL}/config.json"):
+    sys.exit(
+        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
     )
-    sys.exit(2)
+try:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
+    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
+except Exception as error:
+    sys.exit(f"读不了模型 {MODEL}，或用不了设备 {DEVICE}（可以设 DEVICE=cpu）：{error}")
+# --8<-- [end:setup]
 
 # --8<-- [start:addition]
 print("(0.1 + 0.2) + 0.3 =", (0.1 + 0.2) + 0.3)
@@ -43,19 +32,25 @@ for dtype in (torch.float32, torch.bfloat16):
     print(dtype, "1 的下一个数是 1 +", torch.finfo(dtype).eps)
 # --8<-- [end:addition]
 
+
 # --8<-- [start:load]
-tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
-
-
 def load(dtype=torch.float32, attention="sdpa"):
-    """读进模型；dtype 是每个数的存法，attention 是注意力的实现。"""
-    return (
-        AutoModelForCausalLM.from_pretrained(
-            MODEL, dtype=dtype, attn_implementation=attention
-        )
-        .to(DEVICE)
-        .eval()
+    """再读一份模型；dtype 是每个数的存法，attention 是注意力的实现。"""
+    another = AutoModelForCausalLM.from_pretrained(
+        MODEL, dtype=dtype, attn_implementation=attention
     )
+    return another.to(DEVICE).eval()
+
+
+def encode(*questions):
+    """几个问题变成左填充的一批：input_ids 与 attention_mask，形状都是 (批, 序列)。"""
+    return tokenizer.apply_chat_template(
+        [[{"role": "user", "content": question}] for question in questions],
+        add_generation_prompt=True,
+        padding=True,
+        return_dict=True,
+        return_tensors="pt",
+    ).to(DEVICE)
 
 
 QUESTIONS = [
@@ -68,7 +63,7 @@ QUESTIONS = [
     "模型",
     "温度有什么用",
 ]
-base = load()
+base = model.float()
 # --8<-- [end:load]
 
 
@@ -77,7 +72,7 @@ GREEDY = {"do_sample": False}
 SAMPLED = {"do_sample": True, "temperature": 2.0, "top_k": 0, "top_p": 1.0}
 
 
-def write(model, settings, batch_size=1, use_cache=True):
+def write_answers(model, settings, batch_size=1, use_cache=True):
     """让 model 回答 QUESTIONS，每个最多 8 个 token；种子是这一批第一个问题的序号（从 1 数）。
 
     Returns:
@@ -85,13 +80,7 @@ def write(model, settings, batch_size=1, use_cache=True):
     """
     answers = []
     for start in range(0, len(QUESTIONS), batch_size):
-        batch = tokenizer.apply_chat_template(
-            [[{"role": "user", "content": q}] for q in QUESTIONS[start:][:batch_size]],
-            add_generation_prompt=True,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
-        ).to(DEVICE)
+        batch = encode(*QUESTIONS[start : start + batch_size])
         torch.manual_seed(start + 1)
         output = model.generate(
             **batch,
@@ -122,13 +111,13 @@ def compare(ours, theirs):
 # --8<-- [end:write]
 
 # --8<-- [start:table]
-reference = [write(base, GREEDY), write(base, SAMPLED)]
+reference = [write_answers(base, s) for s in (GREEDY, SAMPLED)]
 results = {}  # 换了什么 -> 换了之后的 [贪心, 抽样] 两份回答
 
 
-def measure(name, model=base, **conditions):
+def vary(name, model=base, **conditions):
     """换一个条件再写一遍，打印一行。"""
-    results[name] = [write(model, s, **conditions) for s in (GREEDY, SAMPLED)]
+    results[name] = [write_answers(model, s, **conditions) for s in (GREEDY, SAMPLED)]
     pairs = [
         list(map(compare, ours, theirs))
         for ours, theirs in zip(reference, results[name], strict=True)
@@ -141,15 +130,15 @@ def measure(name, model=base, **conditions):
 
 
 print(" 相差    贪心   抽样")
-measure("不换")
-measure("不用缓存", use_cache=False)
-measure("eager", load(attention="eager"))
+vary("不换")
+vary("不用缓存", use_cache=False)
+vary("eager", load(attention="eager"))
 threads = torch.get_num_threads()
 torch.set_num_threads(2 if threads == 1 else 1)
-measure("换线程数")
+vary("换线程数")
 torch.set_num_threads(threads)
-measure("批 4", batch_size=4)
-measure("bfloat16", load(torch.bfloat16))
+vary("批 4", batch_size=4)
+vary("bfloat16", load(torch.bfloat16))
 # --8<-- [end:table]
 
 # --8<-- [start:same]

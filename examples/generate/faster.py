@@ -1,172 +1,108 @@
 """更快：从最朴素的循环一级一级往上，每一级只多一个主意，写出的 token 一个不差。
 
-用法：
-    python examples/generate/faster.py                      # 从上到下跑完这一页
-    python examples/generate/faster.py --json               # 整架梯子，一两分钟
-    python examples/generate/faster.py --random 7b --json   # 随机权重，形状与 Qwen2-7B 相同
-    MODEL=/path/to/Qwen2-0.5B-Instruct python examples/generate/faster.py --tokens 50
+用法：python examples/generate/faster.py
 """
-
-import argparse
-import os
-import sys
-from pathlib import Path
-
-# 层数、宽、头数、KV 头数、MLP 的宽、词表、首尾是否共用
-SIZES = {
-    "0.5b": (24, 896, 14, 2, 4864, 151936, True),
-    "1.5b": (28, 1536, 12, 2, 8960, 151936, True),
-    "7b": (28, 3584, 28, 4, 18944, 152064, False),
-}
-
-
-def stop(message):
-    print(message, file=sys.stderr)
-    sys.exit(2)
-
-
-def parse():
-    """命令行；写错了就用一行中文说清楚。"""
-    parser = argparse.ArgumentParser(
-        description="整架梯子轮流跑几轮，取中位数。", add_help=False
-    )
-    options = parser.add_argument_group("参数")
-    options.add_argument("-h", "--help", action="help", help="显示这段说明")
-    options.add_argument(
-        "--json", action="store_true", help="打印 JSON，一级一行（不写就打印表格）"
-    )
-    options.add_argument(
-        "--random",
-        metavar="大小",
-        help="不读模型文件夹，用 Qwen2 的形状和随机的权重：0.5b、1.5b 或 7b",
-    )
-    options.add_argument(
-        "--tokens",
-        type=int,
-        metavar="个数",
-        help="每次写多少个 token（默认 200；--random 在 CPU 上默认 20）",
-    )
-    options.add_argument(
-        "--rounds",
-        type=int,
-        default=7,
-        metavar="轮数",
-        help="轮流跑几轮，至少 5（默认 7）",
-    )
-    parser.error = lambda message: stop(
-        f"参数不对（{message}）：用 --help 看全部选项。"
-    )
-    args = parser.parse_args()
-    if args.random is not None and args.random not in SIZES:
-        stop(f"--random 只能是 {'、'.join(SIZES)}，现在是 {args.random}。")
-    if args.tokens is not None and args.tokens < 2:
-        stop(f"--tokens 至少是 2，现在是 {args.tokens}：只写一个看不出快慢。")
-    if args.rounds < 5:
-        stop(f"--rounds 至少是 5，现在是 {args.rounds}：太少了，中位数不可靠。")
-    return args
-
-
-# 有参数就跑整架梯子；写错了参数，不等 torch 导入就知道
-asked = parse() if __name__ == "__main__" and len(sys.argv) > 1 else None
-size = asked.random if asked else None
-
-model_folder = Path(os.environ.get("MODEL", "examples/jiezi"))
-if not size and not (model_folder / "config.json").exists():
-    stop(
-        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。"
-    )
 
 # --8<-- [start:setup]
 import os
-import statistics
-import time
-from types import SimpleNamespace
+import sys
 
 import torch
-import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-# --8<-- [end:setup]
-
+if not os.path.exists(f"{MODEL}/config.json"):
+    sys.exit(
+        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
+    )
 try:
-    assert torch.device(DEVICE).type in ("cpu", "cuda", "mps")
-    torch.empty(0, device=DEVICE)
-except (RuntimeError, AssertionError):
-    stop(
-        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。"
-    )
-
-
-def random_model(size, rows):
-    """形状与 Qwen2 相同、权重随机的模型，和 rows 行随机的提示语：快慢与权重的值无关。"""
-    from transformers import Qwen2Config
-
-    layers, hidden, heads, kv_heads, intermediate, vocab, tied = SIZES[size]
-    config = Qwen2Config(
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        intermediate_size=intermediate,
-        vocab_size=vocab,
-        tie_word_embeddings=tied,
-        max_position_embeddings=32768,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    )
-    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
-    with torch.device("meta"):  # 只有形状，不占内存
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    need = 2 * sum(p.nbytes for p in model.parameters())  # 合并投影要再存一份
-    if DEVICE.startswith("cuda"):
-        room = torch.cuda.mem_get_info()[0]
-    else:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > room:
-        stop(
-            f"{size} 要大约 {need / 1e9:.0f} GB，这里只有 {room / 1e9:.0f} GB："
-            "换小一号的，或换一台机器。"
-        )
-    torch.manual_seed(0)
-    with torch.device(DEVICE):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-        input_ids = torch.randint(vocab, (rows, 22))
-    return model, {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-
-
-if size:
-    model, batch = random_model(size, 16)
-    prompt = {name: rows[:1] for name, rows in batch.items()}
-else:
-    # --8<-- [start:load]
     tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
     dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
-    model.generation_config.eos_token_id = None  # 不因结束符停下，每次都写满
+except Exception as error:
+    sys.exit(f"读不了模型 {MODEL}，或用不了设备 {DEVICE}（可以设 DEVICE=cpu）：{error}")
+# --8<-- [end:setup]
 
-    def encode(*questions):
-        """几个问题变成左填充的一批：input_ids 与 attention_mask，形状都是 (批, 序列)。"""
-        return tokenizer.apply_chat_template(
-            [[{"role": "user", "content": question}] for question in questions],
-            add_generation_prompt=True,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
-        ).to(DEVICE)
+# --8<-- [start:encode]
+if model.config.model_type != "qwen2":
+    sys.exit(f"这一页的前向只会 Qwen2，{MODEL} 是 {model.config.model_type}。")
+model.generation_config.eos_token_id = None  # 不因结束符停下，每次都写满
 
-    prompt = encode("什么是 token？")
-    # --8<-- [end:load]
-    # --8<-- [start:batch]
-    words = "token 温度 词表 嵌入 权重 残差 掩码 注意力 采样 贪心 流式 微调 批 填充 上下文 幻觉"
-    batch = encode(*(f"什么是 {word}？" for word in words.split()))
-    # --8<-- [end:batch]
-    if model.config.model_type != "qwen2":
-        stop(f"这一页的前向只会 Qwen2，{MODEL} 是 {model.config.model_type}。")
+
+def encode(*questions):
+    """几个问题变成左填充的一批：input_ids 与 attention_mask，形状都是 (批, 序列)。"""
+    return tokenizer.apply_chat_template(
+        [[{"role": "user", "content": question}] for question in questions],
+        add_generation_prompt=True,
+        padding=True,
+        return_dict=True,
+        return_tensors="pt",
+    ).to(DEVICE)
+
+
+prompt = encode("什么是 token？")
+# --8<-- [end:encode]
+
+
+# --8<-- [start:race]
+import statistics
+import time
+
+
+def synchronize():
+    """GPU 上的计算只是交出去了；计时之前要等它真的做完。"""
+    if DEVICE.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def seconds(run):
+    synchronize()
+    start = time.perf_counter()
+    run()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def race(runs, rounds=5):
+    """几种写法轮流跑几轮。机器忽快忽慢，大家就一起忽快忽慢，比值还是准的。
+
+    Args:
+        runs: {名字: 函数}，函数返回写下的编号，(批, n)。
+
+    Returns:
+        {名字: (写下的编号, 每轮每秒几个 token 的列表)}。
+    """
+    results = {name: (run(), []) for name, run in runs.items()}  # 先各跑一遍，不计时
+    for _ in range(rounds):
+        for name, run in runs.items():
+            ids, speeds = results[name]
+            speeds.append(ids.numel() / seconds(run))
+    return results
+
+
+def median_ratio(speeds, base):
+    """每一轮各比各的，再取中位数。"""
+    return statistics.median(a / b for a, b in zip(speeds, base, strict=True))
+
+
+def show_race(results):
+    """一行一种写法：每秒几个 token，是第一种的几倍，第一行的 token 与它是否相同。"""
+    (wanted, base), *_ = results.values()
+    for name, (ids, speeds) in results.items():
+        print(
+            f"{statistics.median(speeds):6.0f} 个/秒 {median_ratio(speeds, base):6.2f} 倍 ",
+            "相同" if ids[0].equal(wanted[0]) else "不同",
+            "",
+            name,
+        )
+
+
+# --8<-- [end:race]
 
 
 # --8<-- [start:generate]
-def generate(model, inputs, n):
+def reference(model, inputs, n):
     """transformers 的 generate，贪心，写 n 个。返回新的编号，(批, n)。"""
     output = model.generate(
         **inputs, max_new_tokens=n, do_sample=False, repetition_penalty=1.0
@@ -207,56 +143,38 @@ def with_cache(model, inputs, n):
 # --8<-- [end:with-cache]
 
 
-# --8<-- [start:race]
-def synchronize():
-    """GPU 上的计算只是交出去了；计时之前要等它真的做完。"""
-    if DEVICE.startswith("cuda"):
-        torch.cuda.synchronize()
+if __name__ == "__main__":  # 导入时只要函数，不跑实验
+    # --8<-- [start:try-loops]
+    n = 50
+    loops = {
+        "generate": lambda: reference(model, prompt, n),
+        "没有缓存": lambda: no_cache(model, prompt, n),
+        "有缓存": lambda: with_cache(model, prompt, n),
+    }
+    show_race(race(loops))
+    # --8<-- [end:try-loops]
 
+    # --8<-- [start:count]
+    from torch.overrides import TorchFunctionMode
 
-def seconds(run):
-    synchronize()
-    start = time.perf_counter()
-    run()
-    synchronize()
-    return time.perf_counter() - start
+    class Count(TorchFunctionMode):
+        """在 with 里，每叫一次 torch 的函数就记下它的名字。"""
 
+        def __init__(self):
+            super().__init__()
+            self.names = []
 
-def race(runs, rounds=5):
-    """几种写法轮流跑几轮。机器忽快忽慢，大家就一起忽快忽慢，比值还是准的。
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function.__name__ != "__get__":  # x.shape 之类不算
+                self.names.append(function.__name__)
+            return function(*args, **(kwargs or {}))
 
-    Args:
-        runs: {名字: 函数}，函数返回写下的编号，(批, n)。
-
-    Returns:
-        {名字: (写下的编号, 每轮每秒几个 token 的列表)}。
-    """
-    results = {name: (run(), []) for name, run in runs.items()}  # 先各跑一遍，不计时
-    for _ in range(rounds):
-        for name, run in runs.items():
-            ids, speeds = results[name]
-            speeds.append(ids.numel() / seconds(run))
-    return results
-
-
-def median_ratio(speeds, base):
-    """每一轮各比各的，再取中位数。"""
-    return statistics.median(a / b for a, b in zip(speeds, base, strict=True))
-
-
-def show(results):
-    """一行一种写法：每秒几个 token，是第一种的几倍，第一行的 token 与它是否相同。"""
-    (wanted, base), *_ = results.values()
-    for name, (ids, speeds) in results.items():
-        print(
-            f"{statistics.median(speeds):6.0f} 个/秒 {median_ratio(speeds, base):6.2f} 倍 ",
-            "相同" if ids[0].equal(wanted[0]) else "不同",
-            "",
-            name,
-        )
-
-
-# --8<-- [end:race]
+    with torch.inference_mode():
+        past = model(**prompt, use_cache=True).past_key_values
+        with Count() as theirs:
+            model(prompt.input_ids[:, -1:], past_key_values=past).logits.argmax(-1)
+    print(f"一步叫了 {len(theirs.names)} 次，乘权重 {theirs.names.count('linear')} 次")
+    # --8<-- [end:count]
 
 
 # --8<-- [start:merge]
@@ -292,6 +210,9 @@ def merged_weights(model):
 
 
 # --8<-- [start:state]
+from types import SimpleNamespace
+
+
 def new_state(model, batch, length):
     """写字时会变的张量，按最多 length 个 token 一次分配好，以后只在原处改。"""
     config, device, dtype = model.config, model.device, model.dtype
@@ -346,6 +267,9 @@ def prefill(model, state, input_ids, attention_mask):
 
 
 # --8<-- [start:step]
+import torch.nn.functional as F
+
+
 def step(weights, state):
     """一步：读 position 格的 token，把下一个写进后一格。"""
     embed, layers, last_norm, head = weights
@@ -412,6 +336,21 @@ def writer(model, weights, inputs, n, change=lambda go: go, stride=1):
 # --8<-- [end:writer]
 
 
+if __name__ == "__main__":
+    # --8<-- [start:try-own]
+    weights = merged_weights(model)
+    own = writer(model, weights, prompt, n)
+    show_race(race({"generate": loops["generate"], "自己的前向": own}))
+
+    state = new_state(model, 1, 100)
+    with torch.inference_mode():
+        prefill(model, state, **prompt)
+        with Count() as ours:
+            step(weights, state)
+    print(f"一步叫了 {len(ours.names)} 次，乘权重 {ours.names.count('linear')} 次")
+    # --8<-- [end:try-own]
+
+
 # --8<-- [start:compiled]
 def compiled(go):
     """把 go 编译成一段程序：CPU 上是 C++，GPU 上是 Triton。第一次叫它时才真的编译。"""
@@ -425,6 +364,19 @@ def compiled(go):
 
 
 # --8<-- [end:compiled]
+
+
+if __name__ == "__main__":
+    # --8<-- [start:try-compiled]
+    fast = writer(model, weights, prompt, n, compiled)
+    try:
+        print(f"第一次调用，连编译一共 {seconds(fast):.1f} 秒")
+        show_race(
+            race({"generate": loops["generate"], "自己的前向": own, "编译": fast})
+        )
+    except RuntimeError as error:
+        print("编译不了，要有 g++ 和 Python 的头文件：", str(error).splitlines()[0])
+    # --8<-- [end:try-compiled]
 
 
 # --8<-- [start:fewer-calls]
@@ -455,10 +407,24 @@ def recorded(go):
 
 # --8<-- [end:fewer-calls]
 
+# --8<-- [start:batch]
+words = (
+    "token 温度 词表 嵌入 权重 残差 掩码 注意力 采样 贪心 流式 微调 批 填充 上下文 幻觉"
+)
+batch = encode(*(f"什么是 {word}？" for word in words.split()))
+# --8<-- [end:batch]
+
+if __name__ == "__main__":
+    # --8<-- [start:try-batch]
+    show_race(
+        race({"自己的前向": own, "自己的前向，批 16": writer(model, weights, batch, n)})
+    )
+    # --8<-- [end:try-batch]
+
 
 # --8<-- [start:limit]
 def bandwidth(size=2**30):
-    """内存每秒能读写多少字节：把 1 GiB 读一遍、抄一遍，各五次，取最快的。"""
+    """内存每秒能读写多少字节：把 size 个字节读一遍、抄一遍，各五次，取最快的。"""
     source = torch.ones(size // 4, device=DEVICE)
     target = torch.zeros_like(source)
     read = min(seconds(source.sum) for _ in range(5))
@@ -476,210 +442,9 @@ def bytes_per_step(model):
 # --8<-- [end:limit]
 
 
-def ladder(n):
-    """整架梯子，从下往上。
-
-    Returns:
-        ({名字: 函数}, {名字: 要添进结果的话})；名字里带「批」的一次写一批。
-    """
-    weights, rows = merged_weights(model), len(batch["input_ids"])
-    runs = {
-        "generate": lambda: generate(model, prompt, n),
-        "没有缓存": lambda: no_cache(model, prompt, n),
-        "有缓存": lambda: with_cache(model, prompt, n),
-        "自己的前向": writer(model, weights, prompt, n),
-    }
-    notes, change = {}, compiled
-    try:
-        runs["编译"] = writer(model, weights, prompt, n, compiled)
-        notes["编译"] = {"first_call_seconds": round(seconds(runs["编译"]), 1)}
-    except RuntimeError as error:  # 没有编译器，别的几级照样跑
-        del runs["编译"]
-        reason = str(error).splitlines()[0]
-        reason = f"编译不了，要有 g++ 和 Python 的头文件：{reason}"
-        notes["编译"] = {"skipped": reason}
-        change = None
-    if change and DEVICE.startswith("cuda"):
-        change = record = lambda go: recorded(compiled(go))
-        runs["CUDA graph"] = writer(model, weights, prompt, n, record)
-    elif change and small(model):  # 大模型走一步要很久，进出 Python 不算什么
-        name = f"一次 {STRIDE} 步"
-        runs[name] = writer(
-            model, weights, prompt, n, lambda go: compiled(strides(go)), STRIDE
-        )
-        notes[name] = {"first_call_seconds": round(seconds(runs[name]), 1)}
-    runs[f"generate 批 {rows}"] = lambda: generate(model, batch, n)
-    runs[f"批 {rows}"] = writer(model, weights, batch, n, change or (lambda go: go))
-    return runs, notes
-
-
-def report(n, rounds):
-    """跑完整架梯子，返回一级一个字典的列表，从下往上。
-
-    tokens_per_second 与 ratio_to_generate 是各轮的中位数，range 是最小与最大；批 16 与批 16 的 generate 比。
-    share_of_bandwidth_limit 是每秒走的步数 × 每步读的权重 ÷ 带宽。
-    """
-    runs, notes = ladder(n)
-    limit = bandwidth()
-    results = race(runs, rounds)
-    about = {
-        "model": f"random {size}" if size else Path(MODEL).resolve().name,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": device_name(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "date": date.today().isoformat(),
-        "tokens": n,
-        "rounds": rounds,
-        "bytes_per_step": bytes_per_step(model),
-        "bandwidth": round(limit),
-    }
-    rungs, below = [], None
-    for name, (ids, speeds) in results.items():
-        rows = len(ids)
-        base = results["generate" if rows == 1 else f"generate 批 {rows}"][1]
-        ratios = [a / b for a, b in zip(speeds, base, strict=True)]
-        speed = statistics.median(speeds)
-        same = below is None or ids[: len(below)].equal(below[:rows])
-        if model.dtype == torch.float32 and not same:
-            stop(
-                f"「{name}」写出的 token 与下一级的不同：前向写错了，或者前两名几乎并列。"
-            )
-        below = ids
-        rungs.append(
-            {
-                "name": name,
-                "batch": rows,
-                "tokens_per_second": round(speed, 1),
-                "tokens_per_second_range": [round(f(speeds), 1) for f in (min, max)],
-                "ratio_to_generate": round(statistics.median(ratios), 2),
-                "ratio_range": [round(f(ratios), 2) for f in (min, max)],
-                "share_of_bandwidth_limit": round(
-                    speed / rows * about["bytes_per_step"] / limit, 3
-                ),
-                "same_tokens": same,
-                **notes.get(name, {}),
-                **about,
-            }
-        )
-    if "skipped" in notes["编译"]:
-        empty = dict.fromkeys(rungs[0]) | about | notes["编译"]
-        rungs.insert(4, empty | {"name": "编译", "batch": 1})
-    return rungs
-
-
-def small(model):
-    """权重不到 32 MB，装得进 CPU 的缓存。"""
-    return DEVICE == "cpu" and bytes_per_step(model) < 2**25
-
-
-def device_name():
-    if DEVICE.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    found = re.search(
-        r"model name\s*:\s*(.+)", info.read_text() if info.exists() else ""
-    )
-    return found[1] if found else platform.processor()
-
-
-if asked:
-    import json
-    import platform
-    import re
-    from datetime import date
-
-    import transformers
-
-    n = asked.tokens or (20 if size and DEVICE == "cpu" else 200)
-    longest = batch["input_ids"].size(1) + n + STRIDE
-    context = model.config.max_position_embeddings
-    if longest > context:
-        stop(
-            f"提示语加上要写的 {n} 个，最多 {longest} 个 token，超过了模型的上下文 {context}："
-            "请调小 --tokens。"
-        )
-    if small(model):
-        torch.set_num_threads(1)  # 这么小的模型，几个核互相等的时间比省下的多
-    rungs = report(n, asked.rounds)
-    if asked.json:
-        lines = [json.dumps(rung, ensure_ascii=False) for rung in rungs]
-        print("[\n" + ",\n".join(lines) + "\n]")
-    else:
-        print(" 个/秒  是 generate 的  占带宽上限")
-    for rung in rungs:
-        if "skipped" in rung:
-            print(f"跳过「{rung['name']}」：{rung['skipped']}", file=sys.stderr)
-        elif not asked.json:
-            print(
-                f"{rung['tokens_per_second']:6.0f} {rung['ratio_to_generate']:9.2f} 倍"
-                f" {rung['share_of_bandwidth_limit']:11.0%}    {rung['name']}"
-            )
-    sys.exit()
-
-# --8<-- [start:try-loops]
-n = 50
-loops = {
-    "generate": lambda: generate(model, prompt, n),
-    "没有缓存": lambda: no_cache(model, prompt, n),
-    "有缓存": lambda: with_cache(model, prompt, n),
-}
-show(race(loops))
-# --8<-- [end:try-loops]
-
-# --8<-- [start:count]
-from torch.overrides import TorchFunctionMode
-
-
-class Count(TorchFunctionMode):
-    """在 with 里，每叫一次 torch 的函数就记下它的名字。"""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function.__name__ != "__get__":  # x.shape 之类不算
-            self.names.append(function.__name__)
-        return function(*args, **(kwargs or {}))
-
-
-with torch.inference_mode():
-    past = model(**prompt, use_cache=True).past_key_values
-    with Count() as theirs:
-        model(prompt.input_ids[:, -1:], past_key_values=past).logits.argmax(-1)
-print(f"一步叫了 {len(theirs.names)} 次，乘权重 {theirs.names.count('linear')} 次")
-# --8<-- [end:count]
-
-# --8<-- [start:try-own]
-weights = merged_weights(model)
-own = writer(model, weights, prompt, n)
-show(race({"generate": loops["generate"], "自己的前向": own}))
-
-state = new_state(model, 1, 100)
-with torch.inference_mode():
-    prefill(model, state, **prompt)
-    with Count() as ours:
-        step(weights, state)
-print(f"一步叫了 {len(ours.names)} 次，乘权重 {ours.names.count('linear')} 次")
-# --8<-- [end:try-own]
-
-# --8<-- [start:try-compiled]
-fast = writer(model, weights, prompt, n, compiled)
-try:
-    print(f"第一次调用，连编译一共 {seconds(fast):.1f} 秒")
-    show(race({"generate": loops["generate"], "自己的前向": own, "编译": fast}))
-except RuntimeError as error:
-    print("编译不了，要有 g++ 和 Python 的头文件：", str(error).splitlines()[0])
-# --8<-- [end:try-compiled]
-
-# --8<-- [start:try-batch]
-show(race({"自己的前向": own, "自己的前向，批 16": writer(model, weights, batch, n)}))
-# --8<-- [end:try-batch]
-
-# --8<-- [start:try-limit]
-limit, read = bandwidth(), bytes_per_step(model)
-print(f"走一步读 {read / 1e6:.1f} MB 权重，内存每秒 {limit / 1e9:.1f} GB")
-print(f"每秒至多 {limit / read:.0f} 步")
-# --8<-- [end:try-limit]
+if __name__ == "__main__":
+    # --8<-- [start:try-limit]
+    limit, read = bandwidth(2**28), bytes_per_step(model)
+    print(f"走一步读 {read / 1e6:.1f} MB 权重，内存每秒 {limit / 1e9:.1f} GB")
+    print(f"每秒至多 {limit / read:.0f} 步")
+    # --8<-- [end:try-limit]

@@ -1,77 +1,52 @@
 """KV 缓存：手写一个，看它省下了什么、占多少内存。
 
 用法：
-    python examples/generate/kv_cache.py                # 从上到下跑完这一页
-    python examples/generate/kv_cache.py --json 文件     # 只量时间，写进一个 JSON 文件
-    MODEL=/path/to/Qwen2-0.5B-Instruct python examples/generate/kv_cache.py
+    python examples/generate/kv_cache.py
 """
-
-import argparse
-import os
-import sys
-from pathlib import Path
-
-
-def stop(message):
-    print(message, file=sys.stderr)
-    sys.exit(2)
-
-
-def parse():
-    """命令行；写错了就用一行中文说清楚。"""
-    parser = argparse.ArgumentParser(
-        description="量一量有缓存和没有缓存时，每个 token 用多久。", add_help=False
-    )
-    options = parser.add_argument_group("参数")
-    options.add_argument("-h", "--help", action="help", help="显示这段说明")
-    options.add_argument(
-        "--json", type=Path, required=True, metavar="文件", help="结果写到哪里"
-    )
-    options.add_argument(
-        "--rounds", type=int, default=25, help="轮流量几轮，至少 5（默认 25）"
-    )
-    parser.error = lambda message: stop(
-        f"参数不对（{message}）：用 --help 看全部选项。"
-    )
-    args = parser.parse_args()
-    if args.rounds < 5:
-        stop(f"--rounds 至少是 5，现在是 {args.rounds}：太少了，中位数不可靠。")
-    if args.json.is_dir() or not args.json.parent.is_dir():
-        stop(f"写不了 {args.json}：要写一个文件名，所在的文件夹要先建好。")
-    return args
-
-
-# 有参数就只量时间；写错了参数，不等 torch 导入就知道
-asked = parse() if __name__ == "__main__" and len(sys.argv) > 1 else None
-
-if not Path(os.environ.get("MODEL", "examples/jiezi"), "config.json").exists():
-    stop(
-        "找不到模型文件夹：请在仓库根目录运行，或把环境变量 MODEL 设成一个模型文件夹。"
-    )
 
 # --8<-- [start:setup]
 import os
+import sys
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+if not os.path.exists(f"{MODEL}/config.json"):
+    sys.exit(
+        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
+    )
+try:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
+except Exception as error:
+    sys.exit(f"读不了模型 {MODEL}，或用不了设备 {DEVICE}（可以设 DEVICE=cpu）：{error}")
 # --8<-- [end:setup]
 
-try:
-    assert torch.device(DEVICE).type in ("cpu", "cuda", "mps")
-    torch.empty(0, device=DEVICE)
-except (RuntimeError, AssertionError):
-    stop(
-        f"用不了设备 {DEVICE}：请把 DEVICE 设成 cpu，有 NVIDIA 显卡时也可以设成 cuda。"
-    )
+# --8<-- [start:float32]
+model = model.float()
+# --8<-- [end:float32]
 
-# --8<-- [start:load]
-tokenizer = AutoTokenizer.from_pretrained(MODEL)
-model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
-model = model.to(DEVICE).eval()
-# --8<-- [end:load]
+if __name__ == "__main__":  # 导入时只要函数，不跑实验
+    # --8<-- [start:same]
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "什么是 token？"}],
+        add_generation_prompt=True,
+        return_dict=True,
+    ).input_ids
+    ids = torch.tensor([prompt], device=DEVICE)
+    with torch.inference_mode():
+        one = model(ids, output_hidden_states=True)
+        token = one.logits[:, -1:].argmax(-1)  # (1, 1)
+        two = model(torch.cat([ids, token], dim=1), output_hidden_states=True)
+    print("第一步送入", len(prompt), "个，第二步送入", len(prompt) + 1, "个")
+    for n in range(1, model.config.num_hidden_layers + 1):
+        first, second = one.hidden_states[n], two.hidden_states[n]  # (1, 序列, 宽)
+        gap = (first - second[:, : len(prompt)]).abs().max()
+        print(f"过了 {n} 层，前 {len(prompt)} 个位置上的数最多差 {gap:.4f}")
+    # --8<-- [end:same]
 
 
 # --8<-- [start:cache]
@@ -118,7 +93,7 @@ class KVCache:
 
 # --8<-- [start:write]
 @torch.inference_mode()
-def next_token(ids, cache=None):
+def most_likely(ids, cache=None):
     """送入一列编号，返回最可能的下一个；有缓存时，ids 只是还没送过的。"""
     ids = torch.tensor([ids], device=DEVICE)
     logits = model(
@@ -131,7 +106,7 @@ def write(ids, cache=None, max_new_tokens=100):
     """贪心，写到结束符为止，返回新的编号。"""
     new, send = [], list(ids)
     while len(new) < max_new_tokens:
-        token = next_token(send, cache)
+        token = most_likely(send, cache)
         new.append(token)
         if token in model.generation_config.eos_token_id:
             break
@@ -141,6 +116,46 @@ def write(ids, cache=None, max_new_tokens=100):
 
 # --8<-- [end:write]
 
+if __name__ == "__main__":
+    # --8<-- [start:compare]
+    cache = KVCache()
+    answer = write(prompt, cache)
+    print(tokenizer.decode(answer))
+    print("与没有缓存的相同：", answer == write(prompt))
+    theirs = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=100,
+        do_sample=False,
+        repetition_penalty=1.0,
+    )
+    print("与 generate 相同：", answer == theirs[0, len(prompt) :].tolist())
+    # --8<-- [end:compare]
+
+    # --8<-- [start:shapes]
+    cache = KVCache()
+    send = prompt
+    for _ in range(4):
+        token = most_likely(send, cache)
+        print(f"送入 {len(send):2} 个，键 {tuple(cache.keys[0].shape)}")
+        send = [token]
+    print("这是第 0 层，一共", len(cache.keys), "层")
+    # --8<-- [end:shapes]
+
+    # --8<-- [start:count]
+    passed = []  # 每一步有几个 token 穿过第 0 层
+    counter = model.model.layers[0].register_forward_pre_hook(
+        lambda layer, inputs: passed.append(inputs[0].size(1))
+    )
+    for name, cache in (("没有缓存", None), ("有缓存　", KVCache())):
+        passed.clear()
+        write(prompt, cache)
+        steps = "、".join(map(str, passed[:3]))
+        print(f"{name} {steps}……{passed[-1]}，{len(passed)} 步共 {sum(passed)}")
+    counter.remove()
+    p, n = len(prompt), len(answer)
+    print("算式：", n * p + n * (n - 1) // 2, "与", p + n - 1)
+    # --8<-- [end:count]
 
 # --8<-- [start:measure]
 from statistics import median
@@ -162,12 +177,12 @@ def measure(lengths, rounds):
         for length, (without, with_cache) in times.items():
             ids = list(range(length))  # 是哪些 token，不影响快慢
             cache = KVCache()
-            next_token(ids[:-2], cache)  # 存好前面的
-            next_token(ids[-2:-1], cache)  # 热身：平时也是一步接着一步
+            most_likely(ids[:-2], cache)  # 存好前面的
+            most_likely(ids[-2:-1], cache)  # 热身：平时也是一步接着一步
             start = perf_counter()
-            next_token(ids[-1:], cache)
+            most_likely(ids[-1:], cache)
             middle = perf_counter()
-            next_token(ids)
+            most_likely(ids)
             with_cache.append(1000 * (middle - start))
             without.append(1000 * (perf_counter() - middle))
     return {length: tuple(map(median, pair)) for length, pair in times.items()}
@@ -175,106 +190,11 @@ def measure(lengths, rounds):
 
 # --8<-- [end:measure]
 
-
-def device_name():
-    """显卡或处理器的名字。"""
-    if torch.device(DEVICE).type == "cuda":
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
-    return found[1] if found else platform.processor()
-
-
-if asked:
-    import json
-    import platform
-    import re
-    from datetime import date
-
-    import transformers
-
-    context = model.config.max_position_embeddings
-    times = measure(range(50, min(800, context) + 1, 50), asked.rounds)
-    record = {
-        "device": device_name(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "date": date.today().isoformat(),
-        "rounds": asked.rounds,
-        "lengths": list(times),
-        "without_ms": [round(without, 2) for without, _ in times.values()],
-        "with_ms": [round(with_cache, 2) for _, with_cache in times.values()],
-    }
-    rows = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in record.items()]
-    try:
-        asked.json.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
-    except OSError as error:
-        stop(f"写不了 {asked.json}（{error.strerror}）：换一个能写的地方。")
-    sys.exit()
-
-# --8<-- [start:same]
-prompt = tokenizer.apply_chat_template(
-    [{"role": "user", "content": "什么是 token？"}],
-    add_generation_prompt=True,
-    return_dict=True,
-).input_ids
-ids = torch.tensor([prompt], device=DEVICE)
-with torch.inference_mode():
-    one = model(ids, output_hidden_states=True)
-    token = one.logits[:, -1:].argmax(-1)  # (1, 1)
-    two = model(torch.cat([ids, token], dim=1), output_hidden_states=True)
-print("第一步送入", len(prompt), "个，第二步送入", len(prompt) + 1, "个")
-for n in range(1, model.config.num_hidden_layers + 1):
-    first, second = one.hidden_states[n], two.hidden_states[n]  # (1, 序列, 宽)
-    same = torch.allclose(first, second[:, : len(prompt)], atol=1e-4)
-    print(f"过了 {n} 层，前 {len(prompt)} 个位置上的数相同：{same}")
-# --8<-- [end:same]
-
-# --8<-- [start:compare]
-cache = KVCache()
-answer = write(prompt, cache)
-print(tokenizer.decode(answer))
-print("与没有缓存的相同：", answer == write(prompt))
-theirs = model.generate(
-    ids,
-    attention_mask=torch.ones_like(ids),
-    max_new_tokens=100,
-    do_sample=False,
-    repetition_penalty=1.0,
-)
-print("与 generate 相同：", answer == theirs[0, len(prompt) :].tolist())
-# --8<-- [end:compare]
-
-# --8<-- [start:shapes]
-cache = KVCache()
-send = prompt
-for _ in range(4):
-    token = next_token(send, cache)
-    print(f"送入 {len(send):2} 个，键 {tuple(cache.keys[0].shape)}")
-    send = [token]
-print("这是第 0 层，一共", len(cache.keys), "层")
-# --8<-- [end:shapes]
-
-# --8<-- [start:count]
-passed = []  # 每一步有几个 token 穿过第 0 层
-counter = model.model.layers[0].register_forward_pre_hook(
-    lambda layer, inputs: passed.append(inputs[0].size(1))
-)
-for name, cache in (("没有缓存", None), ("有缓存　", KVCache())):
-    passed.clear()
-    write(prompt, cache)
-    steps = "、".join(map(str, passed[:3]))
-    print(f"{name} {steps}……{passed[-1]}，{len(passed)} 步共 {sum(passed)}")
-counter.remove()
-p, n = len(prompt), len(answer)
-print("算式：", n * p + n * (n - 1) // 2, "与", p + n - 1)
-# --8<-- [end:count]
-
-# --8<-- [start:time]
-for length, (without, with_cache) in measure([50, 100, 200, 400], rounds=25).items():
-    print(f"{length:3} 个：没有缓存 {without:4.1f} 毫秒，有 {with_cache:4.1f} 毫秒")
-# --8<-- [end:time]
+if __name__ == "__main__":
+    # --8<-- [start:time]
+    for length, (without, with_cache) in measure([50, 100, 200, 400], rounds=9).items():
+        print(f"{length:3} 个：没有缓存 {without:4.1f} 毫秒，有 {with_cache:4.1f} 毫秒")
+    # --8<-- [end:time]
 
 
 # --8<-- [start:bytes]
@@ -285,77 +205,84 @@ def cache_bytes(config, tokens=1, dtype=torch.bfloat16):
     return numbers * tokens * dtype.itemsize
 
 
-cache = KVCache()
-answer = write(prompt, cache)
-stored = sum(tensor.nbytes for tensor in cache.keys + cache.values)
-tokens = cache.get_seq_length()
-print(f"提示语 {len(prompt)} 个，回答 {len(answer)} 个，缓存 {tokens} 个")
-print("量出来", stored, "字节；算出来", cache_bytes(model.config, tokens, model.dtype))
 # --8<-- [end:bytes]
 
-# --8<-- [start:sizes]
-from transformers import Qwen2Config
-
-sizes = {  # 层数、宽、查询头、KV 头
-    "芥子      ": (4, 192, 6, 2),
-    "Qwen2-0.5B": (24, 896, 14, 2),
-    "Qwen2-7B  ": (28, 3584, 28, 4),
-}
-configs = {
-    name: Qwen2Config(
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        intermediate_size=8,  # 这两样与缓存无关，缩小些
-        vocab_size=8,
-    )
-    for name, (layers, hidden, heads, kv_heads) in sizes.items()
-}
-print("            每个 token   32,768 个")
-for name, config in configs.items():
-    one, many = cache_bytes(config), cache_bytes(config, 32_768) / 2**20
-    print(f"{name}{one:7,} 字节  {many:5,.0f} MiB")
-# --8<-- [end:sizes]
-
-# --8<-- [start:shape-only]
-for name, config in configs.items():
+if __name__ == "__main__":
+    # --8<-- [start:try-bytes]
     cache = KVCache()
-    with torch.device("meta"), torch.inference_mode():  # 只算形状，不占内存
-        shape_only = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        shape_only(torch.zeros(1, 1000, dtype=torch.long), past_key_values=cache)
+    answer = write(prompt, cache)
     stored = sum(tensor.nbytes for tensor in cache.keys + cache.values)
-    print(name, tuple(cache.keys[0].shape), stored == cache_bytes(config, 1000))
-# --8<-- [end:shape-only]
-
-# --8<-- [start:groups]
-for name, config in configs.items():
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    many = cache_bytes(config, 32_768) / 2**20
-    config.num_key_value_heads = heads  # 每个查询头都有自己的键和值
-    full = cache_bytes(config, 32_768) / 2**20
-    config.num_key_value_heads = kv_heads
-    print(f"{name} {full:6,.0f} → {many:5,.0f} MiB，1/{heads // kv_heads}")
-# --8<-- [end:groups]
-
-# --8<-- [start:room]
-weights = 7_615_616_512 * 2  # Qwen2-7B 的参数，bf16
-config = configs["Qwen2-7B  "]
-left = 80e9 - weights
-print(f"权重 {weights / 1e9:.1f} GB，还剩 {left / 1e9:.1f} GB")
-for tokens in (1024, 4096, 32_768):
-    each = cache_bytes(config, tokens)
-    print(f"{tokens:6,} 个 token {each / 1e9:.2f} GB，装 {left // each:.0f} 个对话")
-# --8<-- [end:room]
-
-# --8<-- [start:crop]
-wrong = tokenizer("看一个").input_ids
-for cropped in (True, False):
-    cache = KVCache()
-    next_token(prompt + answer[:3] + wrong, cache)
-    if cropped:
-        cache.crop(-len(wrong))  # 收回猜错的
+    tokens = cache.get_seq_length()
+    print(f"提示语 {len(prompt)} 个，回答 {len(answer)} 个，缓存 {tokens} 个")
     print(
-        "裁了：" if cropped else "没裁：", tokenizer.decode(write([answer[3]], cache))
+        "量出来", stored, "字节；算出来", cache_bytes(model.config, tokens, model.dtype)
     )
-# --8<-- [end:crop]
+    # --8<-- [end:try-bytes]
+
+    # --8<-- [start:sizes]
+    from transformers import Qwen2Config
+
+    sizes = {  # 层数、宽、查询头、KV 头
+        "芥子      ": (4, 192, 6, 2),
+        "Qwen2-0.5B": (24, 896, 14, 2),
+        "Qwen2-7B  ": (28, 3584, 28, 4),
+    }
+    configs = {
+        name: Qwen2Config(
+            num_hidden_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            intermediate_size=8,  # 这两样与缓存无关，缩小些
+            vocab_size=8,
+        )
+        for name, (layers, hidden, heads, kv_heads) in sizes.items()
+    }
+    print("            每个 token   32,768 个")
+    for name, config in configs.items():
+        one, many = cache_bytes(config), cache_bytes(config, 32_768) / 2**20
+        print(f"{name}{one:7,} 字节  {many:5,.0f} MiB")
+    # --8<-- [end:sizes]
+
+    # --8<-- [start:shape-only]
+    for name, config in configs.items():
+        cache = KVCache()
+        with torch.device("meta"), torch.inference_mode():  # 只算形状，不占内存
+            shape_only = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            shape_only(torch.zeros(1, 1000, dtype=torch.long), past_key_values=cache)
+        stored = sum(tensor.nbytes for tensor in cache.keys + cache.values)
+        print(name, tuple(cache.keys[0].shape), stored == cache_bytes(config, 1000))
+    # --8<-- [end:shape-only]
+
+    # --8<-- [start:groups]
+    for name, config in configs.items():
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        many = cache_bytes(config, 32_768) / 2**20
+        config.num_key_value_heads = heads  # 每个查询头都有自己的键和值
+        full = cache_bytes(config, 32_768) / 2**20
+        config.num_key_value_heads = kv_heads
+        print(f"{name} {full:6,.0f} → {many:5,.0f} MiB，1/{heads // kv_heads}")
+    # --8<-- [end:groups]
+
+    # --8<-- [start:room]
+    weights = 7_615_616_512 * 2  # Qwen2-7B 的参数，bf16
+    config = configs["Qwen2-7B  "]
+    left = 80e9 - weights
+    print(f"权重 {weights / 1e9:.1f} GB，还剩 {left / 1e9:.1f} GB")
+    for tokens in (1024, 4096, 32_768):
+        each = cache_bytes(config, tokens)
+        print(f"{tokens:6,} 个 token {each / 1e9:.2f} GB，装 {left // each:.0f} 个对话")
+    # --8<-- [end:room]
+
+    # --8<-- [start:crop]
+    wrong = tokenizer("看一个").input_ids
+    for cropped in (True, False):
+        cache = KVCache()
+        most_likely(prompt + answer[:3] + wrong, cache)
+        if cropped:
+            cache.crop(-len(wrong))  # 收回猜错的
+        print(
+            "裁了：" if cropped else "没裁：",
+            tokenizer.decode(write([answer[3]], cache)),
+        )
+    # --8<-- [end:crop]

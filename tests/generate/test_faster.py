@@ -1,13 +1,9 @@
 """更快：每一级写出的 token 与下一级相同（float32）；JSON 的样子；坏的输入一行中文。不比快慢。"""
 
-import ast
 import json
 import os
 import re
-import runpy
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from tests.harness.execute import finish, start_script, without_progress
-from tests.harness.snippets import extract
+from tests.generate.tools import MEASURED, import_tool, run_tool
+from tests.harness import session
+from tests.harness.execute import finish, start_script
+from tests.harness.session import CLEAN, ROOT, play
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "examples/generate/faster.py"
+LADDER = MEASURED / "ladder.py"
 MODEL = str(ROOT / os.environ.get("MODEL", "examples/jiezi"))
 HAN = re.compile("[\u4e00-\u9fff]")
-SECTIONS = """setup load batch generate no-cache with-cache race merge state step writer
-compiled fewer-calls limit""".split()
 RUNG = {  # --json 里每一级都有的
     "name",
     "batch",
@@ -35,14 +30,7 @@ RUNG = {  # --json 里每一级都有的
 
 @pytest.fixture(scope="module")
 def page():
-    """页面上的几节，照页面的样子执行。"""
-    before, namespace = os.getcwd(), {"__name__": "faster"}
-    os.chdir(ROOT)
-    for name in SECTIONS:
-        exec(extract(ROOT, "generate/faster.py", name)[1], namespace)
-    os.chdir(before)
-    assert namespace["model"].dtype == torch.float32
-    return namespace
+    return session.page("generate/faster")
 
 
 def tiny(layers=1, heads=2, kv_heads=1, tied=True, seed=0):
@@ -79,7 +67,7 @@ def test_rungs_write_the_same_tokens(page):
     """芥子：从没有缓存到自己的前向，再到一批，逐级相同。"""
     model, prompt, batch, n = *(page[k] for k in ("model", "prompt", "batch")), 24
     weights = page["merged_weights"](model)
-    want = page["generate"](model, prompt, n)
+    want = page["reference"](model, prompt, n)
     assert want.shape == (1, n)
     assert page["no_cache"](model, prompt, n).equal(want)
     assert page["with_cache"](model, prompt, n).equal(want)
@@ -88,7 +76,7 @@ def test_rungs_write_the_same_tokens(page):
     assert own().equal(want), "第二遍：上一遍留在缓存里的不该有影响"
     together = page["writer"](model, weights, batch, n)()
     assert together[:1].equal(want)
-    assert together.equal(page["generate"](model, batch, n))
+    assert together.equal(page["reference"](model, batch, n))
 
 
 @settings(max_examples=8, deadline=None)
@@ -103,11 +91,21 @@ def test_own_forward_is_qwen2(page, shape, tied, lengths, seed):
     model, inputs = tiny(*shape, tied, seed), rows(lengths, seed)
     weights, n = page["merged_weights"](model), 6
     ours = page["writer"](model, weights, inputs, n)()
-    assert ours.equal(page["generate"](model, inputs, n))
+    assert ours.equal(page["reference"](model, inputs, n))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor 自己的旧写法
 def test_compiled_writes_the_same_tokens(page):
+    """页面上编译过的那一个，再写两遍，与没有编译的相同。"""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("没有 C++ 编译器 g++，编译的一级没有测")
+    want = page["own"]()
+    assert want.shape == (1, page["n"])
+    assert page["fast"]().equal(want) and page["fast"]().equal(want)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor 自己的旧写法
+def test_compiled_strides_write_the_same_tokens(page):
     """编译过的、几步一次的，与没有编译的相同。小模型，只编译这一次。"""
     if not shutil.which(os.environ.get("CXX", "g++")):
         pytest.skip("没有 C++ 编译器 g++，编译的几级没有测")
@@ -134,29 +132,12 @@ def test_cuda_graph_writes_the_same_tokens(page):
 GOLDEN = {"0.5b": 494_032_768, "1.5b": 1_543_714_304, "7b": 7_615_616_512}
 
 
-def functions(*names):
-    """脚本里不在页面上的几个函数，连同它们用到的 SIZES 与 stop。"""
-    tree = ast.parse(SCRIPT.read_text("utf-8"))
-    wanted = {*names, "SIZES", "stop"}
-    tree.body = [
-        node
-        for node in tree.body
-        if getattr(node, "name", "") in wanted
-        or (
-            isinstance(node, ast.Assign)
-            and getattr(node.targets[0], "id", "") in wanted
-        )
-    ]
-    return compile(tree, str(SCRIPT), "exec")
-
-
 @pytest.mark.parametrize("size, parameters", GOLDEN.items())
 def test_random_model_has_the_real_shape(page, size, parameters, monkeypatch):
     """--random 在 meta 设备上搭出来：参数个数与真的 Qwen2 一样，每步读的字节也对。"""
-    scope = page | {"DEVICE": "meta", "os": os, "sys": sys}
-    exec(functions("random_model"), scope)
+    random_model = import_tool("ladder")["random_model"]
     monkeypatch.setattr(os, "sysconf", lambda name: 2**20)  # 内存当作 1 TB
-    model, batch = scope["random_model"](size, 16)
+    model, batch = random_model(size, 16, "meta")
     assert model.num_parameters() == parameters
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (16, 22)
     assert model.config.rope_parameters["rope_theta"] == 1e6
@@ -164,31 +145,15 @@ def test_random_model_has_the_real_shape(page, size, parameters, monkeypatch):
     assert page["bytes_per_step"](model) == (parameters - skipped) * 2
 
 
-def test_json(tmp_path):
-    """真的跑一遍短的：标准输出是 JSON；没有编译器时，编译那一级是空的，说了为什么。"""
-    env = os.environ | {
-        "MODEL": MODEL,
-        "CXX": "no-such-compiler",
-        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
-    }
-    arguments = ["--json", "--tokens", "4", "--rounds", "5"]
-    code, out, err = finish(start_script(SCRIPT, *arguments, cwd=ROOT, env=env))
-    assert code == 0, err
-    rungs = json.loads(out)
-    assert [rung["name"] for rung in rungs] == [
-        "generate",
-        "没有缓存",
-        "有缓存",
-        "自己的前向",
-        "编译",
-        "generate 批 16",
-        "批 16",
-    ]
+LOW = ["generate", "没有缓存", "有缓存", "自己的前向", "编译"]
+BATCHES = ["generate 批 16", "批 16"]
+
+
+def check_rungs(rungs):
+    """每一级该有的都有，互相对得上。"""
     for rung in rungs:
         assert rung.keys() >= RUNG | {"device", "torch", "transformers", "date"}
-        if rung["name"] == "编译":
-            assert "g++" in rung["skipped"] and rung["tokens_per_second"] is None
-            assert err == f"跳过「编译」：{rung['skipped']}"
+        if "skipped" in rung:
             continue
         assert rung["same_tokens"] is True
         low, high = rung["tokens_per_second_range"]
@@ -203,8 +168,76 @@ def test_json(tmp_path):
     assert (batches["编译"], batches["generate 批 16"], batches["批 16"]) == (1, 16, 16)
 
 
+SHORT = ["--tokens", "3", "--rounds", "5"]
+
+
+def test_ladder(page):
+    """短的一遍，编译换成原样：各级与记下的一样多、一样的项。"""
+    fake = dict(compiled=lambda go: go, bandwidth=lambda: 1e10)
+    code, out, err = run_tool("ladder", "--json", *SHORT, **fake)
+    assert (code, err) == (0, "")
+    rungs = json.loads(out)
+    assert [rung["name"] for rung in rungs] == [*LOW, "一次 4 步", *BATCHES]
+    for rung, old in zip(rungs, recorded("jiezi"), strict=True):
+        assert (rung["name"], list(rung)) == (old["name"], list(old))
+    check_rungs(rungs)
+
+
+def test_ladder_stops_at_a_wrong_token(page):
+    """哪一级写出的 token 与下一级不同，就报错停下（float32）。"""
+    fake = dict(
+        compiled=lambda go: go,
+        bandwidth=lambda: 1e10,
+        with_cache=lambda model, inputs, n: page["with_cache"](model, inputs, n) + 1,
+    )
+    assert_one_line(run_tool("ladder", *SHORT, **fake), "「有缓存」", "不同")
+
+
+def test_ladder_without_a_compiler(page):
+    """编译不了，别的几级照样跑，编译那一级说为什么；不写 --json 就打印表格。"""
+
+    def broken(go):
+        def fail():
+            raise RuntimeError("g++ 不在\n第二行")
+
+        return fail
+
+    fake = dict(compiled=broken, bandwidth=lambda: 1e10)
+    code, out, err = run_tool("ladder", *SHORT, **fake)
+    assert code == 0 and len(out.splitlines()) == 1 + 6
+    assert re.fullmatch("跳过「编译」：.*g\\+\\+ 不在", err)
+
+
+@pytest.mark.full
+def test_ladder_for_real(tmp_path):
+    """真的跑一遍短的：标准输出是 JSON；没有编译器时，编译那一级是空的，说了为什么。"""
+    env = os.environ | {
+        "MODEL": MODEL,
+        "CXX": "no-such-compiler",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+    }
+    arguments = ["--json", "--tokens", "4", "--rounds", "5"]
+    code, out, err = finish(start_script(LADDER, *arguments, cwd=ROOT, env=env))
+    assert code == 0, err
+    rungs = json.loads(out)
+    assert [rung["name"] for rung in rungs] == [*LOW, *BATCHES]
+    check_rungs(rungs)
+    skipped = rungs[LOW.index("编译")]
+    assert "g++" in skipped["skipped"] and skipped["tokens_per_second"] is None
+    assert err == f"跳过「编译」：{skipped['skipped']}"
+    assert not any("skipped" in rung for rung in rungs if rung is not skipped)
+
+
+def test_import_does_not_experiment(tmp_path):
+    """导入只得到函数：measured/ladder.py 要用它们。"""
+    script = ROOT / "examples/generate/faster.py"
+    played = play(script, [], CLEAN | {"MODEL": MODEL}, tmp_path, as_script=False)
+    assert not played.failure and not any(r.out for _, r in played.results)
+    assert played.namespace.keys() >= {"race", "writer", "prompt", "batch", "model"}
+
+
 def recorded(model):
-    record = json.loads((SCRIPT.parent / "measured/faster.json").read_text("utf-8"))
+    record = json.loads((MEASURED / "faster.json").read_text("utf-8"))
     return [rung for rung in record if rung["model"] == model]
 
 
@@ -244,23 +277,6 @@ def assert_one_line(result, *words):
     assert [word for word in words if word not in err] == [], err
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """在本进程里把脚本整个跑一遍：省去重新导入 torch 的几秒。"""
-
-    def run(*args, **env):
-        for key, value in {"MODEL": MODEL, **env}.items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setattr(sys, "argv", ["faster.py", *args])
-        monkeypatch.chdir(ROOT)
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, without_progress(err)
-
-    return run
-
-
 BAD = {
     "零个 token": (["--tokens", "0"], ["--tokens 至少是 2", "0"]),
     "一个 token": (["--tokens", "1"], ["--tokens", "1"]),
@@ -276,36 +292,31 @@ BAD = {
 
 
 @pytest.mark.parametrize("args, words", BAD.values(), ids=BAD.keys())
-def test_bad_arguments(args, words, run_here):
-    assert_one_line(run_here(*args), *words)
+def test_bad_arguments(args, words):
+    assert_one_line(run_tool("ladder", *args), *words)
 
 
 def test_bad_argument_at_once():
     """写错了参数，不必等 torch 导入就知道。"""
     code = (
         "import sys; sys.modules['torch'] = None;"
-        "sys.argv = ['faster.py', '--random', '3b'];"
-        f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        "sys.argv = ['ladder.py', '--random', '3b'];"
+        f"import runpy; runpy.run_path({str(LADDER)!r}, run_name='__main__')"
     )
     process = start_script("-c", code, cwd=ROOT, env=os.environ | {"MODEL": MODEL})
     assert_one_line(finish(process), "--random", "3b")
 
 
-def test_bad_model_and_device(run_here, tmp_path):
-    for folder in (tmp_path / "没有", tmp_path):
-        assert_one_line(run_here(MODEL=str(folder)), "找不到模型文件夹", "MODEL")
-    for device in ("tpu", "nonsense", "cuda:99", "meta"):
-        assert_one_line(run_here(DEVICE=device), "用不了设备", device, "cpu")
-
-
-def test_no_room_for_a_big_model(run_here, monkeypatch):
+def test_no_room_for_a_big_model(monkeypatch):
     """内存装不下就说要多少、有多少，不等系统来杀。"""
     monkeypatch.setattr(os, "sysconf", lambda name: 2**15)  # 内存当作 1 GB
-    assert_one_line(run_here("--random", "7b", "--json"), "7b", "61 GB", "1 GB")
+    assert_one_line(
+        run_tool("ladder", "--random", "7b", "--json"), "7b", "61 GB", "1 GB"
+    )
 
 
-def test_help_is_chinese(run_here):
-    code, out, err = run_here("--help")
+def test_help_is_chinese():
+    code, out, err = run_tool("ladder", "--help")
     assert (code, err) == (0, "")
-    options = re.split(r"\n  (?=-|\S+ {2,})", out.split("\n\n", 2)[2])[1:]
+    options = re.split(r"\n  (?=-)", out.split("参数", 1)[1])[1:]
     assert len(options) == 5 and all(HAN.search(option) for option in options), out

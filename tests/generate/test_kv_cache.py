@@ -1,22 +1,17 @@
 """KV 缓存：手写的与不用缓存、与 DynamicCache 都相同；内存的公式就是量出来的；记下的时间合乎页面所说。"""
 
 import json
-import os
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, Qwen2Config
 
-from tests.harness.execute import without_progress
-from tests.harness.snippets import extract
+from tests.generate.tools import MEASURED, run_tool
+from tests.harness import session
+from tests.harness.session import CLEAN, ROOT, play
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "examples/generate/kv_cache.py"
-RECORD = ROOT / "examples/generate/measured/kv_cache.json"
+RECORD = MEASURED / "kv_cache.json"
 PAGE = ROOT / "docs/generate/kv_cache.md"
 QUESTIONS = ["你是谁？", "红烧肉怎么做？", "什么是因果掩码？", "hi 🙂"]
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -24,32 +19,17 @@ HAN = re.compile("[\u4e00-\u9fff]")
 
 @pytest.fixture(scope="module")
 def page():
-    """kv_cache.py 里几节执行之后的命名空间：测的就是页面上的代码。"""
-    os.chdir(ROOT)
-    namespace = {"__name__": "kv_cache"}
-    for name in (
-        "setup",
-        "load",
-        "cache",
-        "write",
-        "measure",
-        "same",
-        "bytes",
-        "sizes",
-    ):
-        exec(extract(ROOT, "generate/kv_cache.py", name)[1], namespace)
-    return namespace
+    return session.page("generate/kv_cache")
 
 
 def encode(page, *questions):
-    tokenizer = page["tokenizer"]
-    tokenizer.padding_side = "left"
-    return tokenizer.apply_chat_template(
+    return page["tokenizer"].apply_chat_template(
         [[{"role": "user", "content": question}] for question in questions],
         add_generation_prompt=True,
         padding=True,
         return_dict=True,
         return_tensors="pt",
+        tokenizer_kwargs={"padding_side": "left"},
     )
 
 
@@ -115,14 +95,14 @@ def test_every_end_stops(page, monkeypatch):
 
 def test_crop_takes_back(page):
     """裁掉几个之后，与从没送过它们一样，一位不差；与 DynamicCache 的 crop 相同。"""
-    prompt, answer, next_token = page["prompt"], page["answer"], page["next_token"]
+    prompt, answer, most_likely = page["prompt"], page["answer"], page["most_likely"]
     cache, clean = page["KVCache"](), page["KVCache"]()
     library = DynamicCache(config=page["model"].config)
     for each in (cache, library):
-        next_token(prompt + answer[:3], each)
-        next_token([100, 101], each)
+        most_likely(prompt + answer[:3], each)
+        most_likely([100, 101], each)
         each.crop(-2)
-    next_token(prompt + answer[:3], clean)
+    most_likely(prompt + answer[:3], clean)
     for n, layer in enumerate(library.layers):
         assert cache.keys[n].equal(clean.keys[n]) and cache.keys[n].equal(layer.keys)
         assert cache.values[n].equal(clean.values[n])
@@ -202,70 +182,51 @@ def test_measure_times_every_length(page):
     assert times[600][0] > times[3][0]
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """在本进程里把脚本整个跑一遍。"""
-
-    def run(*args, **env):
-        for key, value in env.items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setattr(sys, "argv", ["kv_cache.py", *args])
-        monkeypatch.chdir(ROOT)
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, without_progress(err)
-
-    return run
+def test_import_does_not_experiment(tmp_path):
+    """导入只得到函数：measured/kv_time.py 要用它们。"""
+    script = ROOT / "examples/generate/kv_cache.py"
+    env = CLEAN | {"MODEL": str(ROOT / "examples/jiezi")}
+    played = play(script, [], env, tmp_path, as_script=False)
+    assert not played.failure and not any(r.out for _, r in played.results)
+    assert played.namespace.keys() >= {"measure", "model", "DEVICE"}
 
 
 BAD = {
     "没有的选项": (["--length", "5"], "参数不对"),
-    "缺了文件名": (["--json"], "参数不对"),
-    "空的文件名": (["--json", ""], "文件名"),
-    "是个文件夹": (["--json", "docs"], "docs"),
-    "文件夹不在": (["--json", "没有/x.json"], "没有/x.json"),
-    "轮数不是数": (["--json", "x.json", "--rounds", "多"], "参数不对"),
-    "轮数太少": (["--json", "x.json", "--rounds", "4"], "--rounds 至少是 5"),
-    "只有轮数": (["--rounds", "7"], "--json"),
+    "轮数不是数": (["--rounds", "多"], "参数不对"),
+    "轮数太少": (["--json", "--rounds", "4"], "--rounds 至少是 5"),
+    "多写了文件名": (["--json", "x.json"], "x.json"),
 }
 
 
 @pytest.mark.parametrize("args, word", BAD.values(), ids=BAD.keys())
-def test_bad_arguments(args, word, run_here):
-    code, out, err = run_here(*args)
+def test_bad_arguments(args, word):
+    code, out, err = run_tool("kv_time", *args)
     assert (code, out) == (2, "") and word in err and HAN.search(err)
     assert "\n" not in err, err
 
 
-@pytest.mark.parametrize(
-    "env, word", [({"MODEL": "没有"}, "MODEL"), ({"DEVICE": "tpu"}, "用不了设备 tpu")]
-)
-def test_bad_surroundings(env, word, run_here):
-    code, out, err = run_here(**env)
-    assert (code, out) == (2, "") and word in err and "\n" not in err
-
-
-def test_help_is_chinese(run_here):
-    code, out, err = run_here("--help")
+def test_help_is_chinese():
+    code, out, err = run_tool("kv_time", "--help")
     assert (code, err) == (0, "")
     options = re.split(r"\n  (?=-)", out.split("参数", 1)[1])[1:]
     assert len(options) == 3 and all(HAN.search(option) for option in options), out
 
 
-def test_json_is_written(tmp_path, monkeypatch):
-    """--json 写下的文件，各项与仓库里记的那份一样多；中位数由 measure 给。"""
-    monkeypatch.setattr(
-        sys, "argv", ["kv_cache.py", "--json", str(tmp_path / "x"), "--rounds", "5"]
-    )
-    monkeypatch.chdir(ROOT)
-    code = SCRIPT.read_text("utf-8").replace(
-        "range(50, min(800, context) + 1, 50)", "(3, 4)"
-    )
-    assert "(3, 4)" in code
-    with pytest.raises(SystemExit) as stopped:
-        exec(compile(code, str(SCRIPT), "exec"), {"__name__": "__main__"})
-    assert not stopped.value.code
-    written = json.loads((tmp_path / "x").read_text("utf-8"))
-    assert list(written) == list(json.loads(RECORD.read_text("utf-8")))
-    assert written["lengths"] == [3, 4] and written["rounds"] == 5
+def test_tool_prints_what_is_recorded(page):
+    """--json 打印的，各项、各种长度与仓库里记的那份一样；中位数由 measure 给。"""
+    record, asked = json.loads(RECORD.read_text("utf-8")), []
+
+    def measure(lengths, rounds):
+        asked.append((list(lengths), rounds))
+        return page["measure"]([3, 4], rounds)
+
+    code, out, err = run_tool("kv_time", "--json", "--rounds", "5", measure=measure)
+    assert (code, err) == (0, "")
+    printed = json.loads(out)
+    assert list(printed) == list(record)
+    assert out.count("\n") == len(record) + 2  # 一行一项
+    assert printed["lengths"] == [3, 4] and printed["rounds"] == 5
+    code, table, err = run_tool("kv_time", "--rounds", "6", measure=measure)
+    assert (code, err) == (0, "") and len(table.splitlines()) == 3
+    assert asked == [(record["lengths"], 5), (record["lengths"], 6)]

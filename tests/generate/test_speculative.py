@@ -1,8 +1,6 @@
 """猜测解码：草稿再糟，文本也与贪心一字不差（float32）；缓存要裁，不裁就错；与 transformers 的两个参数一致。"""
 
-import os
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -12,21 +10,15 @@ from hypothesis import strategies as st
 from transformers import DynamicCache, GenerationConfig
 from transformers.utils import logging
 
-from tests.harness.snippets import extract
+from tests.harness import session
+from tests.harness.session import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["setup", "greedy", "check", "speculate", "look_up", "trace", "small"]
 QUESTIONS = ["你是谁？", "红烧肉怎么做？"]
 
 
 @pytest.fixture(scope="module")
 def page():
-    """speculative.py 里几节执行之后的命名空间：测的就是页面上的代码。"""
-    os.chdir(ROOT)
-    namespace = {"__name__": "speculative"}
-    for name in SECTIONS:
-        exec(extract(ROOT, "generate/speculative.py", name)[1], namespace)
-    return namespace
+    return session.page("generate/speculative")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +38,9 @@ def oracle(prompt, answer, count):
 def test_any_draft_gives_the_greedy_text(page, passes):
     """四种草稿，两个问题，各问两次；每次前向都记在账上。"""
     for question in QUESTIONS:
-        first = page["encode"](question)
+        first = page["prompt_ids"](question)
         text = page["tokenizer"].decode(page["greedy"](first)[:-1])
-        for ids in (first, page["encode"](question, text, question)):
+        for ids in (first, page["prompt_ids"](question, text, question)):
             want = page["greedy"](ids)
             for draft in (
                 lambda ids: [],
@@ -147,7 +139,7 @@ def test_small_model_shares_the_weights(page):
 
 def test_stale_draft_costs_acceptance_not_the_text(page):
     """换了提示语却没有换草稿：小模型的缓存是旧的，猜得差些，文本照样对。"""
-    ids, model = page["encode"]("温度有什么用？"), page["model"]
+    ids, model = page["prompt_ids"]("温度有什么用？"), page["model"]
     stale, fresh = (page["small_model"](page["one_layer"]) for _ in range(2))
     page["speculate"](model, page["prompt"], stale)
     (new, old_rounds), (want, rounds) = (
@@ -169,7 +161,7 @@ def test_same_as_transformers(page):
     logging.set_verbosity_error()
     try:
         for question in QUESTIONS:
-            ids = page["encode"](question)
+            ids = page["prompt_ids"](question)
             want = page["greedy"](ids)
             for settings_ in (
                 {"prompt_lookup_num_tokens": 5},
