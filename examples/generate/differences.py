@@ -6,23 +6,19 @@
 
 # --8<-- [start:setup]
 import os
-import sys
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-if not os.path.exists(f"{MODEL}/config.json"):
-    sys.exit(
-        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
-    )
 try:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, local_files_only=True)
     dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 except Exception as error:
-    sys.exit(f"读不了模型 {MODEL}，或用不了设备 {DEVICE}（可以设 DEVICE=cpu）：{error}")
+    hint = "请在仓库根目录运行，或改环境变量 MODEL、DEVICE"
+    raise SystemExit(f"读不了模型 {MODEL}（{DEVICE}）：{hint}。\n{error}") from None
 # --8<-- [end:setup]
 
 # --8<-- [start:addition]
@@ -40,6 +36,9 @@ def load(dtype=torch.float32, attention="sdpa"):
         MODEL, dtype=dtype, attn_implementation=attention
     )
     return another.to(DEVICE).eval()
+
+
+tokenizer.padding_side = "left"  # 长短不一时，在左边补齐
 
 
 def encode(*questions):

@@ -6,27 +6,23 @@
 
 # --8<-- [start:setup]
 import os
-import sys
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-if not os.path.exists(f"{MODEL}/config.json"):
-    sys.exit(
-        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
-    )
 try:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, local_files_only=True)
     dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 except Exception as error:
-    sys.exit(f"读不了模型 {MODEL}，或用不了设备 {DEVICE}（可以设 DEVICE=cpu）：{error}")
+    hint = "请在仓库根目录运行，或改环境变量 MODEL、DEVICE"
+    raise SystemExit(f"读不了模型 {MODEL}（{DEVICE}）：{hint}。\n{error}") from None
 # --8<-- [end:setup]
 
 # --8<-- [start:float32]
-model = model.float()
+model = model.float()  # 要逐个比，GPU 上也用 float32
 # --8<-- [end:float32]
 
 if __name__ == "__main__":  # 导入时只要函数，不跑实验

@@ -15,7 +15,7 @@ MODEL = os.environ.get("MODEL", "examples/jiezi")
 DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 try:
     tokenizer = AutoTokenizer.from_pretrained(MODEL, local_files_only=True)
-    dtype = torch.float32  # 要逐个比，GPU 上也用它
+    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 except Exception as error:
     hint = "请在仓库根目录运行，或改环境变量 MODEL、DEVICE"

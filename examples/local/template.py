@@ -134,7 +134,7 @@ print(encode_chat([system, *messages]) == usual)
 # --8<-- [start:answers]
 
 
-def answer(ids):
+def reply(ids):
     inputs = torch.tensor([ids], device=DEVICE)
     output = model.generate(
         inputs,
@@ -146,6 +146,6 @@ def answer(ids):
     return tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
 
 
-print("没有堵：", answer(ids))
-print("堵上了：", answer(safe_ids))
+print("没有堵：", reply(ids))
+print("堵上了：", reply(safe_ids))
 # --8<-- [end:answers]

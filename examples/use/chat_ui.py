@@ -91,13 +91,13 @@ def stream_chunks(request, patience=0.2):
 # --8<-- [end:stream]
 
 
-# --8<-- [start:explain]
-def explain(error, begun):
+# --8<-- [start:describe]
+def describe(error, begun):
     """把异常说成一句中文：出了什么事，下一步做什么。
 
     error 是 None 表示响应没有结尾；begun：是否已经收到了一部分响应。
 
-    >>> print(explain(None, begun=True))
+    >>> print(describe(None, begun=True))
     回答断在半路，收到的都留着。服务停了，或者出了错：看看它的终端，再点「重试」。
     """
     match getattr(error, "status_code", None):
@@ -130,7 +130,7 @@ def server_words(error):
     return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
 
 
-# --8<-- [end:explain]
+# --8<-- [end:describe]
 
 
 # --8<-- [start:answer]
@@ -153,7 +153,7 @@ def answer(turn, place):
         error = caught
     if turn["status"] == "stopped":  # 没有收到结尾
         turn["status"] = "failed"
-        turn["error"] = explain(error, bool(turn["response"])), server_words(error)
+        turn["error"] = describe(error, bool(turn["response"])), server_words(error)
         if response := getattr(error, "response", None):
             turn["response"].append(f"HTTP {response.status_code} {response.text}")
 
@@ -167,7 +167,7 @@ def without_images(text):
     return text.replace("![", r"!\[")
 
 
-def ask(question=None):
+def submit(question=None):
     """记下一问，没有给就取输入框里的；页面随后重画，画到它时才发出去。"""
     state = st.session_state
     question = (question or state.typed).strip()
@@ -181,10 +181,10 @@ def ask(question=None):
 
 
 def ask_again():
-    ask(st.session_state.turns.pop()["question"])
+    submit(st.session_state.turns.pop()["question"])
 
 
-def show(turn, last):
+def show_turn(turn, last):
     """画出一个有了结果的回答。"""
     if turn["text"]:
         st.markdown(without_images(turn["text"]))
@@ -227,7 +227,7 @@ def main():
     with st.bottom:
         if busy:
             st.button("停止")  # 点任何按钮，Streamlit 都会打断这一遍，从头重画
-        st.chat_input("问一句话", key="typed", on_submit=ask)
+        st.chat_input("问一句话", key="typed", on_submit=submit)
 
     welcome = st.empty()  # 占住开头的位置：有了对话，这里就空着
     if not turns:
@@ -236,7 +236,7 @@ def main():
             st.write(WELCOME)
             with st.container(horizontal=True):
                 for question in SUGGESTIONS:
-                    st.button(question, on_click=ask, args=[question])
+                    st.button(question, on_click=submit, args=[question])
     for turn in turns:
         st.chat_message("user").text(turn["question"])
         message = st.chat_message("assistant")
@@ -244,7 +244,7 @@ def main():
             answer(turn, message.empty())
             st.rerun()
         with message.container():
-            show(turn, turn is turns[-1])
+            show_turn(turn, turn is turns[-1])
 
 
 ENDINGS = {"stop": "", "length": "到上限，没说完，", "stopped": "已停止，"}

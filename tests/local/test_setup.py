@@ -9,8 +9,6 @@ from tests.harness.session import ROOT
 from tests.harness.snippets import SnippetError, extract
 from tests.harness.structure import chapter_scripts
 
-FLOAT32 = "float32  # 要逐个比，GPU 上也用它"  # 要比数值的几页，一律用 float32
-
 
 def opening(name):
     """脚本开头的几行；没有 setup 一节就是 None。"""
@@ -21,10 +19,7 @@ def opening(name):
 
 
 STANDARD = opening("local/decode.py")
-EXACT = STANDARD.replace(
-    'float32 if DEVICE == "cpu" else torch.bfloat16', FLOAT32
-).replace("torch.float32 if", "torch.float32")
-OWN = {"local/load.py", "generate/differences.py", "generate/faster.py"}  # 拆开来讲的
+OWN = {"local/load.py"}  # 拆开来讲的
 
 
 def test_every_page_opens_alike():
@@ -33,10 +28,10 @@ def test_every_page_opens_alike():
     odd = [
         name
         for name, text in found.items()
-        if text not in (None, STANDARD, EXACT) and name not in OWN
+        if text not in (None, STANDARD) and name not in OWN
     ]
     assert not odd, "这几页的开头与 local/decode.py 的不同"
-    assert sum(text in (STANDARD, EXACT) for text in found.values()) >= 8
+    assert sum(text == STANDARD for text in found.values()) >= 12
     lines = [line for line in STANDARD.splitlines() if line.strip()]
     assert len(lines) <= 12, "开头至多十二行"
 
