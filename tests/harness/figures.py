@@ -1,4 +1,4 @@
-"""插图和输出一样，是跑出来的：页面引入的图，由 .mkdocs/figures/ 里与页面同名的模块画。"""
+"""插图和输出一样，是跑出来的：页面引入的图，由 .mkdocs/figures/<章>/ 里与图同名的模块画。"""
 
 import functools
 import importlib.util
@@ -9,7 +9,6 @@ from pathlib import Path
 from . import session
 
 INCLUDE = re.compile(r'^ *--8<-- "(?P<name>[\w/-]+)\.svg"$', re.M)
-BY_HAND = "drawn/"  # 不含数的图，手画，放在 docs/assets/figures/drawn/
 
 
 def check(root: Path, page: str, name: str, update: bool) -> str | None:
@@ -17,19 +16,19 @@ def check(root: Path, page: str, name: str, update: bool) -> str | None:
 
     Args:
         page: 页面，例如 docs/generate/loop.md。
-        name: 图的文件名，不带后缀；模块里画它的函数同名，- 写成 _。
+        name: 图的文件名，不带后缀；画它的模块同名，- 写成 _。
 
     Returns:
         哪里不对；一致就是 None。
     """
+    if "/" in name:  # 手画的在 drawn/，训练时画的在 examples/ 里；引入时由构建站点来查
+        return None
+    topic = Path(page).relative_to("docs").with_suffix("")
+    script = root / f".mkdocs/figures/{topic.parent}/{name.replace('-', '_')}.py"
+    if not script.is_file():
+        return f"没有画 {name}.svg 的 {script.relative_to(root)}"
     file = root / "docs/assets/figures" / f"{name}.svg"
-    if name.startswith(BY_HAND) or "/" in name:  # 训练时画的，在 examples/ 里
-        return None if file.exists() or name.startswith("jiezi/") else f"没有 {file}"
-    topic = Path(page).relative_to("docs").with_suffix("").as_posix()
-    draw = getattr(module(root, topic), name.replace("-", "_"), None)
-    if draw is None:
-        return f".mkdocs/figures/{topic}.py 里没有画 {name}.svg 的函数"
-    svg = draw(session.page(topic)) + "\n"
+    svg = module(script).draw(session.page(topic.as_posix()))
     if file.exists() and file.read_text("utf-8") == svg:
         return None
     if update:
@@ -39,14 +38,11 @@ def check(root: Path, page: str, name: str, update: bool) -> str | None:
 
 
 @functools.cache
-def module(root: Path, topic: str):
-    """.mkdocs/figures/<章>/<页>.py；没有就是 None。"""
-    path = root / f".mkdocs/figures/{topic}.py"
-    if not path.is_file():
-        return None
-    if str(root / ".mkdocs/figures") not in sys.path:
-        sys.path.append(str(root / ".mkdocs/figures"))  # 画图的小工具 kit.py 在这里
-    spec = importlib.util.spec_from_file_location(f"figures.{topic}", path)
+def module(script: Path):
+    """一幅图的模块；画图的小工具 kit.py 在上一层。"""
+    if (folder := str(script.parents[1])) not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(f"figure_{script.stem}", script)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found

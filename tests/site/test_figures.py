@@ -1,7 +1,6 @@
-"""第二、三章的插图：提交的就是脚本此刻画出的；图里的数与另一条路算出的相同。"""
+"""插图里的数，与另一条路算出的相同；提交的就是此刻画出的，由页面上引入它的那一项证明。"""
 
 import ast
-import importlib.util
 import json
 import re
 from itertools import groupby, pairwise
@@ -12,37 +11,15 @@ import pytest
 from dashscope import get_tokenizer
 from tokenizers import Tokenizer
 
+from tests.harness import session
+
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs/assets/figures"
 JIEZI = ROOT / "examples/jiezi"
-NAMES = [
-    "four-steps",
-    "bpe",
-    "padding",
-    "half-char",
-    "speculative",
-    "loop",
-    "temperature",
-    "sampling",
-    "tensor-parallel",
-    "kv-cache",
-    "kv-time",
-    "ladder",
-]
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    spec = importlib.util.spec_from_file_location(
-        "figures", ROOT / ".mkdocs/figures.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.draw()
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +59,13 @@ def introduction():
     )[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_committed_figure_is_current(name, drawn):
-    assert sorted(drawn) == sorted(f"{name}.svg" for name in NAMES)
-    committed = (FIGURES / f"{name}.svg").read_text("utf-8")
-    assert committed == drawn[f"{name}.svg"], (
-        "插图旧了：运行 python .mkdocs/figures.py，再看一眼图"
-    )
-    assert "\n\n" not in committed, "空行会把 <figure> 里的 HTML 截断"
+def test_every_figure_is_drawn_and_shown():
+    """一幅图一个模块，都有页面引入。"""
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    figures = {path.stem for path in FIGURES.glob("*.svg")}
+    modules = {path.stem for path in (ROOT / ".mkdocs/figures").glob("*/*.py")}
+    assert {name.replace("-", "_") for name in figures} == modules - {"distribution"}
+    assert [name for name in figures if f'--8<-- "{name}.svg"' not in pages] == []
 
 
 def test_four_steps(jiezi):
@@ -276,16 +252,11 @@ def test_loop(jiezi, last_logits):
     assert folds == [[line[-1][1], below[-2][1]] for line, below in pairwise(lines[:4])]
 
 
+@pytest.mark.xdist_group("generate/sampling")
 @pytest.mark.parametrize("name", ["temperature", "sampling"])
 def test_distributions(name, jiezi, last_logits):
     """每一格的数与条都是页面上的函数算出来的；去掉了的没有条。"""
-    import torch
-
-    from tests.harness.snippets import extract
-
-    page = {"torch": torch}
-    for section in ("temperature", "top-k", "top-p", "min-p", "repetition-penalty"):
-        exec(extract(ROOT, "generate/sampling.py", section)[1], page)
+    page = session.page("generate/sampling")
     ids, logits = last_logits("聊天模板写错一个换行，后果严重吗")
     columns = {
         "temperature": {
