@@ -28,7 +28,10 @@ def check(root: Path, page: str, name: str, update: bool) -> str | None:
     if not script.is_file():
         return f"没有画 {name}.svg 的 {script.relative_to(root)}"
     file = root / "docs/assets/figures" / f"{name}.svg"
-    svg = module(script).draw(session.page(topic.as_posix()))
+    played = session.run(root, f"{topic}.py")
+    if played.failure:
+        return f"页面的脚本没有跑通：{played.failure}"
+    svg = module(script).draw(played.namespace)
     if file.exists() and file.read_text("utf-8") == svg:
         return None
     if update:

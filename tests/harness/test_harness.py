@@ -575,6 +575,33 @@ def test_update_keeps_the_page_when_code_fails_or_prints_fences(site):
     assert site.page.read_text("utf-8") == HELLO
 
 
+# 插图
+
+
+FIGURE = {
+    ".mkdocs/figures/local/a_b.py": "def draw(page):\n"
+    '    return f\'<svg>{page["third"](3)} {page["name"]}</svg>\\n\'\n'
+}
+SVG = "docs/assets/figures/a-b.svg"
+DRAWN = f'{PAGE}\n<figure>\n--8<-- "a-b.svg"\n</figure>\n'
+
+
+def test_figure_is_compared_and_redrawn_like_an_output(site):
+    """数从页面那一次运行里来；旧了就红，--update-outputs 重画，再跑就绿。"""
+    counts, text = site(DRAWN, files=FIGURE | {SVG: "<svg>2.0 芥子</svg>\n"})
+    assert counts == {"passed": 4, "failed": 1}, text
+    assert "a-b.svg 不是此刻画出的" in text
+    assert site(None, "--update-outputs")[0] == {"passed": 5}
+    assert (site.root / SVG).read_text("utf-8") == "<svg>1.0 芥子</svg>\n"
+    assert site(None)[0] == {"passed": 5}
+
+
+def test_figure_without_a_module_is_red_and_a_hand_drawn_one_is_not(site):
+    counts, text = site(DRAWN.replace("a-b", "lost"))
+    assert counts["failed"] == 1 and "没有画 lost.svg 的" in text, text
+    assert site(DRAWN.replace("a-b", "drawn/x"))[0] == {"passed": 5}
+
+
 # 档位
 
 
