@@ -2,3 +2,21 @@
 document.addEventListener("input", ({ target }) => {
   if (target.matches("[data-md-component=search-query]")) target.dispatchEvent(new KeyboardEvent("keyup"))
 })
+
+// 整个脚本在展开时才取来（.mkdocs/hooks.py 留的空壳）；复制的与文件一字不差
+document.addEventListener("toggle", async ({ target: { open, dataset, children: [, hint, block] } }) => {
+  if (!open || !dataset.script) return
+  const answer = await fetch(dataset.script).catch(() => ({}))
+  if (!answer.ok) return
+  const script = await answer.text()
+  block.querySelector("code").textContent = script
+  block.querySelector("button").dataset.clipboardText = script
+  block.hidden = false
+  hint.remove()
+  delete dataset.script
+}, true)  // toggle 不冒泡
+
+// 每个代码块的复制按钮外面都是一个 <nav>；读屏软件的地标里不该有几十个同名的导航
+document$.subscribe(() => {
+  for (const nav of document.querySelectorAll(".md-code__nav")) nav.role = "none"
+})

@@ -1,16 +1,21 @@
-"""真的构建一遍站点，放在子路径 /a/b/ 下，用真的浏览器读它。"""
+"""构建好的站点放在子路径 /a/b/ 下，用真的浏览器读它。"""
 
+import json
+import os
 import re
 import subprocess
-import sys
 import textwrap
 import threading
 import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from mkdocs.config import load_config
+
+from tests.harness.execute import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 HAN = "[\u4e00-\u9fff]"
@@ -22,20 +27,11 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(browser, tmp_path_factory):
-    """构建好、正在服务的站点的网址，以 / 结尾。"""
+def site(browser, built, tmp_path_factory):
+    """正在服务的站点的网址，以 /a/b/ 结尾。"""
     www = tmp_path_factory.mktemp("www")
-    command = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--site-dir",
-        www / "a/b",
-    ]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+    (www / "a").mkdir()
+    (www / "a/b").symlink_to(built)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=www))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/a/b/"
@@ -46,7 +42,6 @@ def site(browser, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages():
     """导航里的每一页：{源文件: 相对网址}。"""
-    from mkdocs.config import load_config
 
     def sources(item):
         if isinstance(item, str):
@@ -77,10 +72,13 @@ def tab(browser):
 
 
 def included(source):
-    """页面依次引入的代码：[(语言, 文本)]，文本直接从 examples/ 里读。"""
-    fence = r'^ *```(python|bash)[^\n]*\n *--8<-- "([^":]+)(?::([\w-]+))?"'
+    """页面依次引入的代码：[(语言, 文本)]，文本直接从 examples/ 里读。
+
+    折叠在页尾的整个脚本与文件一字不差；别的只留节里的、去掉节的标记。
+    """
+    fence = r'^(\?\?\? note "examples/.*\n\n)? *```(python|bash)[^\n]*\n *--8<-- "([^":]+)(?::([\w-]+))?"'
     found = []
-    for language, path, name in re.findall(
+    for whole, language, path, name in re.findall(
         fence, (ROOT / "docs" / source).read_text("utf-8"), re.M
     ):
         text = (ROOT / "examples" / path).read_text("utf-8")
@@ -90,8 +88,12 @@ def included(source):
                 text,
                 re.M | re.S,
             )[1]
-        text = re.sub(r"^[^\n]*--8<-- \[(start|end):[^\n]*\n?", "", text, flags=re.M)
-        found.append((language, textwrap.dedent(text).strip("\n")))
+        if not whole:
+            text = re.sub(
+                r"^[^\n]*--8<-- \[(start|end):[^\n]*\n?", "", text, flags=re.M
+            )
+            text = textwrap.dedent(text).strip("\n")
+        found.append((language, text))
     return found
 
 
@@ -135,8 +137,11 @@ GAPS = """() => [...document.querySelectorAll(".highlight:not(.output) + .output
 # 复制按钮会复制哪些字：[语言, 文字]；没有按钮就是 null
 COPIES = """() => [...document.querySelectorAll("article .highlight:is(.language-python, .language-bash)")].map(e => {
     const button = e.querySelector("button[data-md-type=copy]")
-    return [e.className.match(/language-(\\w+)/)[1],
-            button && document.querySelector(button.dataset.clipboardTarget).textContent.trimEnd()]})"""
+    return [e.className.match(/language-(\\w+)/)[1], button && (button.dataset.clipboardText
+            ?? document.querySelector(button.dataset.clipboardTarget).textContent.trimEnd())]})"""
+# 展开全部整个脚本
+UNFOLD = """() => document.querySelectorAll("[data-script]").forEach(e => { e.open = true })"""
+UNFOLDED = """() => !document.querySelector("[data-script]")"""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,7 @@ def visits(site, pages, browser):
     context = browser.new_context(color_scheme="light", reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(10_000)
-    page, seen, problems = context.new_page(), {}, []
+    page, seen, problems, asked = context.new_page(), {}, [], []
     page.on(
         "console",
         lambda message: message.type == "error" and problems.append(message.text),
@@ -154,23 +159,29 @@ def visits(site, pages, browser):
     page.on(
         "response", lambda answer: answer.status >= 400 and problems.append(answer.url)
     )
-    page.on(
-        "request",
-        lambda asked: (
-            asked.url.startswith((site, "data:")) or problems.append(asked.url)
-        ),
-    )
+    page.on("request", lambda request: asked.append(request.url))
     for source, url in pages.items():
         page.set_viewport_size({"width": 1280, "height": 800})
-        page.goto(site + url, wait_until="networkidle")
-        look = seen[source] = {"problems": [*problems]}
-        problems.clear()
-        look["titles"] = page.locator("article h1").count()
-        look["links"] = set(
-            page.eval_on_selector_all("a[href]", "links => links.map(a => a.href)")
-        )
+        page.goto(site + url, wait_until="load")
+        look = seen[source] = {"titles": page.locator("article h1").count()}
+        for what, selector in {
+            "links": "a[href]",
+            "downloads": "article a[download]",
+        }.items():
+            look[what] = set(
+                page.eval_on_selector_all(selector, "links => links.map(a => a.href)")
+            )
         look["outputs"] = page.locator(".highlight.output").count()
         look["gaps"] = page.evaluate(GAPS)
+        look["low contrast"] = []
+        for _ in range(2):  # 深浅各看一遍
+            scheme = page.get_attribute("body", "data-md-color-scheme")
+            low = page.evaluate(LOW_CONTRAST)
+            look["low contrast"] += [(scheme, *what) for what in low]
+            page.locator("[data-md-component=palette] label:visible").click()
+        look["early"] = [url for url in asked if "/examples/" in url]
+        page.evaluate(UNFOLD)
+        page.wait_for_function(UNFOLDED)
         look["copies"] = page.evaluate(COPIES)
         look["output buttons"] = page.locator(".output button").count()
         first = page.locator("article .highlight button[data-md-type=copy]").first
@@ -179,15 +190,14 @@ def visits(site, pages, browser):
             page.wait_for_function("navigator.clipboard.readText()")
             look["copied"] = page.evaluate("navigator.clipboard.readText()")
             page.evaluate("navigator.clipboard.writeText('')")
-        look["low contrast"] = []
-        for _ in range(2):  # 深浅各看一遍
-            scheme = page.get_attribute("body", "data-md-color-scheme")
-            low = page.evaluate(LOW_CONTRAST)
-            look["low contrast"] += [(scheme, *what) for what in low]
-            page.locator("[data-md-component=palette] label:visible").click()
         page.set_viewport_size({"width": 360, "height": 740})
         look["sideways"] = page.evaluate(SIDEWAYS)
         look["small"] = page.evaluate(SMALL)
+        look["early"] += [url for url in asked if "search_index" in url]
+        look["outside"] = [u for u in asked if not u.startswith((site, "data:"))]
+        look["problems"] = [*problems]
+        problems.clear()
+        asked.clear()
     context.close()
     return seen
 
@@ -200,7 +210,18 @@ def found(visits, what):
 def test_quiet_and_self_contained(visits):
     """没有报错，没有取不到的文件，没有发给别的主机的请求；恰有一个一级标题。"""
     assert not found(visits, "problems")
+    assert not found(visits, "outside")
     assert {look["titles"] for look in visits.values()} == {1}
+
+
+def test_pages_are_light(visits, built):
+    """整个脚本与搜索索引，读者要时才取；索引里没有代码块与输出，代码里的名字还在。"""
+    assert not found(visits, "early")
+    index = json.loads((built / "search/search_index.json").read_text("utf-8"))
+    text = "".join(entry["text"] for entry in index["docs"])
+    for unwanted in ("<pre>", "输出 ·", "import torch", "--8<--"):
+        assert unwanted not in text.replace("\u200b", "")
+    assert "masked_fill" in text and "from_pretrained" in text
 
 
 def test_links_arrive(visits):
@@ -211,7 +232,7 @@ def test_links_arrive(visits):
         address, _, anchor = url.partition("#")
         try:
             if address not in bodies:
-                bodies[address] = urllib.request.urlopen(address).read().decode()
+                bodies[address] = fetched(address).decode(errors="replace")
         except OSError as error:
             lost.append(f"{url}：{error}")
             continue
@@ -264,43 +285,115 @@ def test_colour_schemes(site, browser, scheme, other):
     context.close()
 
 
-def test_search_finds_a_word_inside_a_sentence(site, tab):
-    tab.goto(site, wait_until="networkidle")
+@pytest.mark.parametrize("word", ["自回归", "top_p"])
+def test_search_finds_a_word_inside_a_sentence(site, tab, word):
+    tab.goto(site, wait_until="load")
     tab.click("input[name=query]")
-    tab.keyboard.insert_text("自回归")  # 像输入法那样整词上屏，不产生按键
+    tab.keyboard.insert_text(word)  # 像输入法那样整词上屏，不产生按键
     tab.wait_for_selector(".md-search-result__item")
     for link in tab.locator(".md-search-result__link").all():
         teaser = link.inner_text().replace("\u200b", "")
-        if (
-            re.search(f"{HAN}自回归{HAN}", teaser)
-            and "自回归" in link.locator("mark").all_inner_texts()
-        ):
+        marked = link.locator("mark").all_inner_texts()
+        if re.search(f"{HAN} ?{word} ?{HAN}", teaser) and word in marked:
             break
     else:
         pytest.fail(
-            f"没有一条结果在句子里标出「自回归」：{tab.inner_text('.md-search-result')}"
+            f"没有一条结果在句子里标出「{word}」：{tab.inner_text('.md-search-result')}"
         )
     target = re.split("[?#]", link.evaluate("a => a.href"))[0]
     link.click()
     tab.wait_for_url(lambda url: re.split("[?#]", url)[0] == target)
-    assert "自回归" in tab.inner_text("article")
+    assert word in tab.inner_text("article")
+    tab.wait_for_selector("article mark")  # 到了那一页，命中还标着
 
 
-def test_download_links(site, pages, tab):
+def fetched(url):
+    return urllib.request.urlopen(url).read()
+
+
+def test_download_links(visits, site, pages, tab):
     """与脚本同名的页面给出整个脚本，下载到的与仓库里的一字不差。"""
-    for source, url in pages.items():
-        tab.goto(site + url, wait_until="load")
+    for source, look in visits.items():
+        files = {
+            ROOT / url.removeprefix(site): fetched(url)
+            for url in look["downloads"]
+            if "/examples/" in url
+        }
+        assert files == {path: path.read_bytes() for path in files}, source
         script = ROOT / "examples" / Path(source).with_suffix(".py")
-        links = tab.locator("article a[href*='/examples/'][download]")
-        names = []
-        for link in links.all():
-            with tab.expect_download() as download:
-                link.click()
-            path = download.value.path()
-            original = ROOT / link.evaluate("a => a.pathname").split("/a/b/")[1]
-            assert download.value.suggested_filename == original.name, source
-            assert path.read_bytes() == original.read_bytes(), source
-            names.append(original)
-        assert not script.exists() or script in names, (
-            f"{source}：没有 {script.name} 的下载链接"
-        )
+        assert not script.exists() or script in files, f"{source}：没有下载链接"
+    tab.goto(site + pages["local/load.md"], wait_until="load")
+    with tab.expect_download() as download:
+        tab.locator("article a[download]").click()
+    assert download.value.suggested_filename == "load.py"
+    original = ROOT / "examples/local/load.py"
+    assert download.value.path().read_bytes() == original.read_bytes()
+
+
+def test_whole_script_unfolds(site, pages, tab):
+    """展开时取来，复制到的与文件一字不差；取不到，或没有 JavaScript，有一句话指向下载链接。"""
+    url = site + pages["generate/loop.md"]
+    block = tab.locator("article details", has_text="examples/generate/loop.py")
+    hint = block.get_by_text("用上面的链接下载")
+    tab.route("**/loop.py", lambda route: route.abort())
+    tab.goto(url, wait_until="load")
+    block.locator("summary").click()
+    assert hint.is_visible() and not block.locator("code").is_visible()
+    tab.unroute("**/loop.py")
+    block.locator("summary").click()
+    block.locator("summary").click()
+    block.locator("code").wait_for()
+    assert not hint.count()
+    block.locator("button").click()
+    tab.wait_for_function("navigator.clipboard.readText()")
+    copied = tab.evaluate("navigator.clipboard.readText()")
+    assert copied == (ROOT / "examples/generate/loop.py").read_text("utf-8")
+
+
+def test_whole_script_without_javascript(built, pages, browser):
+    """没有 JavaScript，从硬盘打开，下载链接都在原处。"""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((built / pages["generate/loop.md"] / "index.html").as_uri())
+    page.locator("article details summary").last.click()
+    assert page.get_by_text("用上面的链接下载").is_visible()
+    context.close()
+
+
+def test_archive(built, visits, tmp_path):
+    """首页给出的压缩包：一个文件夹，装着例子、芥子与许可证，与仓库里的一字不差；解开就能问。"""
+    [url] = (url for url in visits["index.md"]["downloads"] if url.endswith(".zip"))
+    archive = built / Path(url).name
+    size = f"（{archive.stat().st_size / 1e6:.1f} MB）"
+    assert size in (built / "index.html").read_text("utf-8")
+    with ZipFile(archive) as file:
+        file.extractall(tmp_path)
+        assert {info.date_time[0] for info in file.infolist()} == {1980}
+    [folder] = tmp_path.iterdir()
+    top = {name: f"examples/{name}" for name in ("README.md", "requirements.txt")}
+    packed = {
+        top.get(name, name): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and (name := path.relative_to(folder).as_posix())
+    }
+    listed = (
+        "git ls-files --cached --others --exclude-standard examples .streamlit LICENSE"
+    )
+    names = subprocess.check_output(listed.split(), cwd=ROOT, text=True).split()
+    assert packed == {name: (ROOT / name).read_bytes() for name in names}
+    env = {name: value for name, value in os.environ.items() if name != "MODEL"}
+    answers = [
+        run_script(root / "examples/local/ask.py", "你好", cwd=root, env=env)
+        for root in (ROOT, folder)
+    ]
+    assert answers[0] == answers[1] and answers[1][0] == 0, answers
+
+
+def test_repository_link(built):
+    """仓库的地址只有发布时才知道：空着就没有链接；有了，也不去问别的主机。"""
+    assert "md-source" not in (built / "index.html").read_text("utf-8")
+    config = load_config(str(ROOT / "mkdocs.yml"), repo_url="https://example.org/a/b")
+    link = config.theme.get_env().get_template("partials/source.html")
+    html = link.render(config=config)
+    assert 'href="https://example.org/a/b"' in html and "仓库" in html
+    assert "data-md-component" not in html
