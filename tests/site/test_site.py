@@ -15,7 +15,7 @@ from zipfile import ZipFile
 import pytest
 from mkdocs.config import load_config
 
-from tests.harness.execute import run_script
+from tests.harness.session import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 HAN = "[\u4e00-\u9fff]"
@@ -140,7 +140,7 @@ COPIES = """() => [...document.querySelectorAll("article .highlight:is(.language
     return [e.className.match(/language-(\\w+)/)[1], button && (button.dataset.clipboardText
             ?? document.querySelector(button.dataset.clipboardTarget).textContent.trimEnd())]})"""
 # 展开全部整个脚本
-UNFOLD = """() => document.querySelectorAll("[data-script]").forEach(e => { e.open = true })"""
+UNFOLD = """() => document.querySelectorAll("article details").forEach(e => { e.open = true })"""
 UNFOLDED = """() => !document.querySelector("[data-script]")"""
 
 
