@@ -1,4 +1,4 @@
-"""数一数：一句话在芥子眼里有几个 token。
+"""数一数：一句话在模型眼里有几个 token。
 
 用法：
     python examples/local/page.py
@@ -6,19 +6,19 @@
 
 # --8<-- [start:setup]
 import os
-import sys
 
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODEL = os.environ.get("MODEL", "examples/jiezi")
-if not os.path.exists(f"{MODEL}/config.json"):
-    sys.exit(
-        f"找不到模型文件夹 {MODEL}：请在仓库根目录运行，或把环境变量 MODEL 设成模型文件夹。"
-    )
+DEVICE = os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 try:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, local_files_only=True)
+    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).to(DEVICE).eval()
 except Exception as error:
-    sys.exit(f"读不了模型 {MODEL}：{error}")
+    hint = "请在仓库根目录运行，或改环境变量 MODEL、DEVICE"
+    raise SystemExit(f"读不了模型 {MODEL}（{DEVICE}）：{hint}。\n{error}") from None
 # --8<-- [end:setup]
 
 
@@ -32,5 +32,6 @@ def count(text):
     return len(tokenizer(text).input_ids)
 
 
-print(count("什么是 token？"))
+question = "什么是 token？"
+print(question, count(question))
 # --8<-- [end:count]

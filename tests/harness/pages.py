@@ -24,7 +24,7 @@ TITLES = {OUTPUT: JIEZI, CPU: JIEZI, ANY: None, VARIES: None} | {
 SUFFIXES = {"python": ".py", "bash": ".sh", "powershell": ".ps1"}
 SERVICE = "另一个终端"  # 一直开着的命令；它的标题
 NEEDS = "需要"  # 标题以它开头的命令，这里没有它要的东西，不跑
-SHOWN = {*SUFFIXES, "text", "json"}  # 整个文件只展示、不执行时可用的语言
+SHOWN = {*SUFFIXES, "text", "json", "markdown"}  # 整个文件只展示、不执行时可用的语言
 INFO = re.compile(r'(?P<language>\w+)(?: title="(?P<title>[^"]*)")?')
 MARK = re.compile(
     r"(?P<prefix>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)*)(?P<mark>`{3,}|~{3,})(?P<info>.*)"

@@ -10,7 +10,7 @@ from .pages import fences
 from .snippets import sections
 
 CHAPTERS = ("use", "local", "generate", "inside")
-SKIPPED = ("jiezi", "train")  # examples/ 里不是示例的文件夹
+SKIPPED = ("jiezi", "train", "skeleton")  # examples/ 里不是示例的文件夹
 SUFFIXES = (".py", ".sh", ".ps1")
 EXTENSIONS = """admonition attr_list def_list footnotes md_in_html tables pymdownx.details
 pymdownx.superfences pymdownx.tabbed""".split()

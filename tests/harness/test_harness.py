@@ -1,5 +1,6 @@
 """骨架自己的测试：该红的红，该绿的绿。每个测试在 tmp_path 里搭一个小站，在进程内跑 pytest。"""
 
+import importlib
 import os
 import shutil
 import sys
@@ -143,6 +144,31 @@ def served(section, title="另一个终端", output=""):
 
 
 # 绿的
+
+
+def test_skeleton_of_the_guide_works(site, monkeypatch):
+    """贡献指南里的样板：照抄四个文件，--update-outputs 写出输出与插图，再跑就全绿。"""
+    importlib.import_module(
+        "transformers"
+    )  # 小站跑完会收走它导入的；torch 不能再导入一次
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("MODEL", str(root / "examples/jiezi"))
+    shutil.copytree(root / ".mkdocs/figures", site.root / ".mkdocs/figures")
+    for name, place in {
+        "page.md": "docs/local/page.md",
+        "page.py": "examples/local/page.py",
+        "tokens.py": ".mkdocs/figures/local/tokens.py",
+        "test.py": "tests/local/test_page.py",
+    }.items():
+        put(site.root, {place: (root / "examples/skeleton" / name).read_text("utf-8")})
+    (site.root / "docs/assets/figures").mkdir(parents=True)
+    monkeypatch.setattr("tests.harness.session.ROOT", site.root)
+    counts, text = site(None, "examples", "--update-outputs")
+    assert counts.get("failed") is None, text
+    counts, text = site(None, "examples", "tests/local")
+    assert set(counts) == {"passed"} and counts["passed"] >= 12, text
+    page = (site.root / "docs/local/page.md").read_text("utf-8")
+    assert "\n什么是 token？ 3\n" in page
 
 
 def test_service_runs_on_a_free_port_until_the_end_of_the_session(site):
