@@ -32,7 +32,7 @@ CHAPTERS = ("use", "local", "generate", "inside")
 # 整个脚本，折叠着
 SCRIPT = re.compile(
     r'<details class="note">\s*<summary>(?P<name>examples/[^<]+)</summary>\s*'
-    r'<div class="(?P<style>[^"]+)">.*?</pre></div>\s*</details>',
+    r'<div class="(?P<style>[^"]+)">.*?<code>(?P<code>.*?)</code></pre></div>\s*</details>',
     re.S,
 )
 # 颜色与正文相同的记号：名字、运算符、标点、空白
@@ -85,7 +85,7 @@ def on_page_content(html, page, config, files):
     第一格空着的表，第一列是每行的名目，读屏软件要靠 <th> 认出来。
     输出与插图不进搜索：一个词在哪里讲到，看句子。
     """
-    html = SCRIPT.sub(lambda block: later(block, page, files), html)
+    html = SCRIPT.sub(lambda block: later(block, page, config, files), html)
     size = len(files.get_file_from_path(ARCHIVE).content_bytes) / 1e6
     html = re.sub(f"(<a [^>]*{ARCHIVE}.*?</a>)", rf"\1（{size:.1f} MB）", html)
     html = re.sub(
@@ -103,11 +103,13 @@ def on_page_content(html, page, config, files):
     return "".join(parts)
 
 
-def later(block, page, files):
-    """折叠的整个脚本，换成展开时去取的空壳；没有发布的脚本照旧。"""
+def later(block, page, config, files):
+    """折叠的整个脚本，换成展开时去取的空壳；着色的一份另存在脚本旁边。没有发布的脚本照旧。"""
     script = files.get_file_from_path(block["name"])
     if not script:
         return block[0]
+    coloured = INK.sub(r"\1", block["code"])
+    files.append(File.generated(config, block["name"] + ".html", content=coloured))
     return (
         f'<details class="note" data-script="{script.url_relative_to(page.file)}" {UNSEARCHED}>'
         f"<summary>{block['name']}</summary><p>{LATER}</p>"

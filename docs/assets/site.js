@@ -3,13 +3,13 @@ document.addEventListener("input", ({ target }) => {
   if (target.matches("[data-md-component=search-query]")) target.dispatchEvent(new KeyboardEvent("keyup"))
 })
 
-// 整个脚本在展开时才取来（.mkdocs/hooks.py 留的空壳）；复制的与文件一字不差
+// 整个脚本在展开时才取来（.mkdocs/hooks.py 留的空壳）：看的是着色的一份，复制的与文件一字不差
 document.addEventListener("toggle", async ({ target: { open, dataset, children: [, hint, block] } }) => {
   if (!open || !dataset.script) return
-  const answer = await fetch(dataset.script).catch(() => ({}))
-  if (!answer.ok) return
-  const script = await answer.text()
-  block.querySelector("code").textContent = script
+  const answers = await Promise.all([fetch(dataset.script), fetch(dataset.script + ".html")]).catch(() => [])
+  if (!answers.length || !answers.every(answer => answer.ok)) return
+  const [script, coloured] = await Promise.all(answers.map(answer => answer.text()))
+  block.querySelector("code").innerHTML = coloured
   block.querySelector("button").dataset.clipboardText = script
   block.hidden = false
   hint.remove()

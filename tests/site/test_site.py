@@ -72,9 +72,9 @@ def tab(browser):
 
 
 def included(source):
-    """页面依次引入的代码：[(语言, 文本)]，文本直接从 examples/ 里读。
+    """页面依次引入的代码：[(语言, 看到的, 复制到的)]，直接从 examples/ 里读。
 
-    折叠在页尾的整个脚本与文件一字不差；别的只留节里的、去掉节的标记。
+    看到的没有节的标记；折叠在页尾的整个脚本，复制到的与文件一字不差。
     """
     fence = r'^(\?\?\? note "examples/.*\n\n)? *```(python|bash)[^\n]*\n *--8<-- "([^":]+)(?::([\w-]+))?"'
     found = []
@@ -88,12 +88,9 @@ def included(source):
                 text,
                 re.M | re.S,
             )[1]
-        if not whole:
-            text = re.sub(
-                r"^[^\n]*--8<-- \[(start|end):[^\n]*\n?", "", text, flags=re.M
-            )
-            text = textwrap.dedent(text).strip("\n")
-        found.append((language, text))
+        shown = re.sub(r"^[^\n]*--8<-- \[(start|end):[^\n]*\n?", "", text, flags=re.M)
+        shown = textwrap.dedent(shown).strip("\n")
+        found.append((language, shown, text if whole else shown))
     return found
 
 
@@ -134,11 +131,14 @@ SMALL = """() => [...document.querySelectorAll("article figure svg text")].filte
     parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a < 12).map(e => e.textContent)"""
 GAPS = """() => [...document.querySelectorAll(".highlight:not(.output) + .output")]
     .map(e => e.getBoundingClientRect().top - e.previousElementSibling.getBoundingClientRect().bottom)"""
-# 复制按钮会复制哪些字：[语言, 文字]；没有按钮就是 null
+# 看到的字，复制按钮会复制的字：[语言, 看到的, 复制到的]；没有按钮就是 null
 COPIES = """() => [...document.querySelectorAll("article .highlight:is(.language-python, .language-bash)")].map(e => {
+    const shown = e.querySelector("pre > code").textContent.trimEnd()
     const button = e.querySelector("button[data-md-type=copy]")
-    return [e.className.match(/language-(\\w+)/)[1], button && (button.dataset.clipboardText
+    return [e.className.match(/language-(\\w+)/)[1], shown, button && (button.dataset.clipboardText
             ?? document.querySelector(button.dataset.clipboardTarget).textContent.trimEnd())]})"""
+OTHER_SCHEME = """() => [...document.querySelectorAll("[data-md-component=palette] label")]
+    .find(e => e.checkVisibility()).click()"""
 # 展开全部整个脚本
 UNFOLD = """() => document.querySelectorAll("article details").forEach(e => { e.open = true })"""
 UNFOLDED = """() => !document.querySelector("[data-script]")"""
@@ -178,7 +178,7 @@ def visits(site, pages, browser):
             scheme = page.get_attribute("body", "data-md-color-scheme")
             low = page.evaluate(LOW_CONTRAST)
             look["low contrast"] += [(scheme, *what) for what in low]
-            page.locator("[data-md-component=palette] label:visible").click()
+            page.evaluate(OTHER_SCHEME)
         look["early"] = [url for url in asked if "/examples/" in url]
         page.evaluate(UNFOLD)
         page.wait_for_function(UNFOLDED)
