@@ -18,6 +18,7 @@ import json
 import logging
 import re
 from pathlib import Path
+from textwrap import indent
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import jieba
@@ -74,6 +75,15 @@ def archive():
             info = ZipInfo(f"{Path(ARCHIVE).stem}/{name}")  # 时间戳总是 1980 年
             file.writestr(info, path.read_bytes(), ZIP_DEFLATED)
     return packed.getvalue()
+
+
+def on_page_markdown(markdown, page, config, files):
+    """贡献指南里展示的样板页，自己也写着引用：引用原样给读者看，不展开。"""
+    sample = '    --8<-- "skeleton/page.md"'
+    if sample in markdown:
+        text = (EXAMPLES / "skeleton/page.md").read_text("utf-8")
+        text = text.rstrip().replace("--8<--", ";--8<--")
+        return markdown.replace(sample, indent(text, "    "))
 
 
 def on_page_content(html, page, config, files):
