@@ -38,6 +38,7 @@ SCRIPT = re.compile(
 )
 # 颜色与正文相同的记号：名字、运算符、标点、空白
 INK = re.compile(r'<span class="(?:n[acdefntv]?|vm|o|p|w)">([^<]*)</span>')
+SAMPLE = re.compile(r'^(?P<space> *)--8<-- "(?P<path>skeleton/[^"]+)"$', re.M)
 BLOCK = re.compile("<pre>.*?</pre>", re.S)
 NAME = re.compile(r"\b[A-Za-z]\w*_\w+|\b[A-Z]\w*[a-z][A-Z]\w+")
 LATER = "脚本在展开时取来；这里还是空的，就用上面的链接下载。"
@@ -78,12 +79,15 @@ def archive():
 
 
 def on_page_markdown(markdown, page, config, files):
-    """贡献指南里展示的样板页，自己也写着引用：引用原样给读者看，不展开。"""
-    sample = '    --8<-- "skeleton/page.md"'
-    if sample in markdown:
-        text = (EXAMPLES / "skeleton/page.md").read_text("utf-8")
-        text = text.rstrip().replace("--8<--", ";--8<--")
-        return markdown.replace(sample, indent(text, "    "))
+    """样板要原样给人看：里面的引用不展开，节的标记也留着。"""
+    return SAMPLE.sub(
+        lambda line: (
+            indent((EXAMPLES / line["path"]).read_text("utf-8"), line["space"])
+            .rstrip()
+            .replace('--8<-- "', ';--8<-- "')
+        ),
+        markdown,
+    )
 
 
 def on_page_content(html, page, config, files):
