@@ -84,7 +84,7 @@ def on_page_markdown(markdown, page, config, files):
         lambda line: (
             indent((EXAMPLES / line["path"]).read_text("utf-8"), line["space"])
             .rstrip()
-            .replace('--8<-- "', ';--8<-- "')
+            .replace("--8<--", ";--8<--")
         ),
         markdown,
     )
