@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -242,6 +243,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         print(f"参数不对（{message}）：用 --help 看全部选项。", file=sys.stderr)
         sys.exit(2)
+
+
+def writable_folder(name):
+    """命令行里的一个文件夹，往里写得了；写不了马上就说，不等算完才知道。"""
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=name).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"写不了 {name}（{error.strerror}），换一个能写的文件夹"
+        ) from None
+    return name
+
+
+def writable_file(name):
+    """命令行里的一个文件，所在的文件夹写得了。"""
+    writable_folder(Path(name).parent)
+    return Path(name)
 
 
 def main():

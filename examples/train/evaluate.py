@@ -203,9 +203,18 @@ def main():
         action="store_true",
         help="另用抽样默认值（温度 0.7）答一遍，只报告",
     )
-    parser.options.add_argument("--wrong", metavar="FILE", help="把答错的题写成 JSONL")
-    parser.options.add_argument("--card", metavar="FILE", help="把表写进模型卡")
+    parser.options.add_argument(
+        "--wrong",
+        type=corpus.writable_file,
+        metavar="FILE",
+        help="把答错的题写成 JSONL",
+    )
+    parser.options.add_argument(
+        "--card", type=corpus.writable_file, metavar="FILE", help="把表写进模型卡"
+    )
     args = parser.parse_args()
+    if args.card and not args.card.is_file():
+        parser.error(f"没有模型卡 {args.card}：--card 只改写已有的那一份")
     model, tokenizer = load(args.model)
     torch.manual_seed(0)
     rows, everything, mistakes = [], [], []
@@ -260,14 +269,13 @@ def main():
     )
     print(table(rows))
     if args.wrong:
-        Path(args.wrong).write_text(
+        args.wrong.write_text(
             "".join(json.dumps(w, ensure_ascii=False) + "\n" for w in mistakes),
             encoding="utf-8",
         )
     if args.card:
-        card = Path(args.card)
-        head, _, rest = card.read_text(encoding="utf-8").partition(BEGIN)
-        card.write_text(
+        head, _, rest = args.card.read_text(encoding="utf-8").partition(BEGIN)
+        args.card.write_text(
             f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.partition(END)[2]}",
             encoding="utf-8",
         )

@@ -103,7 +103,10 @@ def save(tokenizer, folder):
 def main():
     parser = corpus.Parser("训练芥子的分词器。")
     parser.options.add_argument(
-        "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
+        "--out",
+        type=corpus.writable_folder,
+        default="runs/jiezi",
+        help="写到哪个文件夹（默认 runs/jiezi）",
     )
     parser.options.add_argument(
         "--vocab-size",

@@ -491,7 +491,10 @@ def train(
 def main():
     parser = corpus.Parser("从零训练芥子；被打断之后用同一条命令接着训练。")
     parser.options.add_argument(
-        "--out", default="runs/jiezi", help="写到哪个文件夹（默认 runs/jiezi）"
+        "--out",
+        type=corpus.writable_folder,
+        default="runs/jiezi",
+        help="写到哪个文件夹（默认 runs/jiezi）",
     )
     parser.options.add_argument(
         "--epochs", type=int, default=EPOCHS, help=f"把语料读几轮（默认 {EPOCHS}）"

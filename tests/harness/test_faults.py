@@ -124,3 +124,32 @@ def test_closed_pipe_stops_the_script(name, tmp_path, monkeypatch):
     assert pipe.written == 1, played.failure
     assert "BrokenPipeError" in played.failure or "管道" in played.failure
     assert not list(tmp_path.iterdir())
+
+
+WRITERS = {  # 会写文件的脚本：写到哪里的选项
+    "train.py": ["--smoke", "--out", "{nowhere}"],
+    "tokenizer.py": ["--out", "{nowhere}"],
+    "evaluate.py": ["--sets", "dev", "--wrong", "{nowhere}/错的.jsonl"],
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_place_that_cannot_be_written_is_told_at_once(name, tmp_path, monkeypatch):
+    """写不了的地方，开工之前就说；页面的脚本什么也不写，由 session.run_alone 证明。"""
+    (tmp_path / "是个文件").write_text("")
+    where = [part.format(nowhere=tmp_path / "是个文件/里面") for part in WRITERS[name]]
+    monkeypatch.setattr("torch.Tensor.backward", lambda *_: pytest.fail("已经开工了"))
+    script = ROOT / "examples/train" / name
+    code, out, err = run_script(script, *where, cwd=tmp_path, env=session.CLEAN)
+    assert code == 2 and not out and "写不了" in err and "是个文件" in err, err
+    assert err.count("\n") == 0 and "Traceback" not in err
+
+
+def test_every_script_that_writes_is_covered():
+    writes = re.compile(r"write_text|write_bytes|save_pretrained|open\([^)]*\"w")
+    found = {
+        path.name
+        for path in (ROOT / "examples").rglob("*.py")
+        if writes.search(path.read_text("utf-8"))
+    }
+    assert found <= {*WRITERS}, "会写文件的新脚本要列进 WRITERS"
