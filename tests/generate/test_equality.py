@@ -12,7 +12,6 @@ import torch
 
 from tests.harness import session
 
-pytestmark = pytest.mark.xdist_group("generate/loop")
 PROMPTS, MAX_NEW_TOKENS = 52, 6
 FEW = 12  # 平时只比这么多条；full 档全比
 # 贪心也带着重复惩罚：generate 从 generation_config 里取它，do_sample=False 关不掉

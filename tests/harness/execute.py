@@ -91,7 +91,7 @@ def fresh_start() -> None:
 
 @contextlib.contextmanager
 def inside(folder: Path):
-    """在 folder 里跑一个脚本；出来时文件夹与 transformers 的日志级别还原，没有关的连接当场收走。"""
+    """在 folder 里跑一个脚本；出来时文件夹与 transformers 的日志级别还原。"""
     logger = logging.getLogger("transformers")
     level = logger.level
     try:
@@ -99,9 +99,13 @@ def inside(folder: Path):
             yield
     finally:
         logger.setLevel(level)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+
+
+def sweep() -> None:
+    """收走脚本没有关的连接；不收，它会在别的测试里忽然报警。"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def run_python(code, namespace: dict) -> Result:

@@ -13,6 +13,7 @@ from sybil.document import PythonDocStringDocument
 from sybil.example import NotEvaluated
 from sybil.integration import pytest as sybil
 from sybil.parsers.rest import DocTestParser
+from xdist.scheduler import LoadScopeScheduling
 
 from . import session
 from .compare import Checker
@@ -26,6 +27,11 @@ TIERS = {  # 档位 -> DEVICE
     "full": "cpu",  # 只跑标了 full 的：训练、负载、编译
     "gpu": "cuda",
     "canary": "cpu",  # 只是换了最新版本的库
+}
+
+
+TOGETHER = {  # 用了别的页面的测试，与那一页在一起
+    "tests/generate/test_equality.py": "tests/generate/test_loop.py"
 }
 
 
@@ -105,7 +111,6 @@ def pytest_collect_file(file_path, parent):
     return parent.config.stash[COLLECT](file_path, parent)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     tier = config.getoption("tier")
     slow = [item for item in items if item.get_closest_marker("full")]
@@ -114,8 +119,6 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left)
     reason = no_cuda() if tier == "gpu" else "只在 gpu 档跑：pytest --tier gpu"
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(topic(config.rootpath, item.path)))
         if reason and (
             item.get_closest_marker("gpu")
             or (tier == "gpu" and isinstance(item.parent, SybilFile))
@@ -123,19 +126,30 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def topic(root: Path, path: Path) -> str:
-    """页面、脚本、测试同名的，在同一个进程里：脚本才只跑一次。
+def topic(nodeid: str) -> str:
+    """页面、脚本、测试同名的是一个题目，在同一个进程里：脚本才只跑一次。第一章共用一个服务，是一个题目。
 
-    >>> topic(Path("/a"), Path("/a/docs/local/load.md"))
-    'local/load'
-    >>> topic(Path("/a"), Path("/a/tests/use/test_chat.py"))
-    'use'
+    >>> topic("docs/local/load.md::line:7,column:1"), topic("tests/use/test_chat.py::test_x")
+    ('local/load', 'use')
     """
-    place = path.relative_to(root)
-    name = place.with_name(re.sub("^test_", "", place.stem)).parts[1:]
+    path, _, rest = nodeid.partition("::")
+    script = re.fullmatch(r"test_runs_alone\w*\[(.+)\.py\]", rest)
+    place = Path(f"docs/{script[1]}.md" if script else TOGETHER.get(path, path))
+    name = place.with_name(place.stem.removeprefix("test_")).parts[1:]
     if len(name) != 2 or name[0] not in CHAPTERS:
         return str(place)
-    return "use" if name[0] == "use" else "/".join(name)  # 第一章共用一个服务
+    return "use" if name[0] == "use" else "/".join(name)
+
+
+class Topics(LoadScopeScheduling):
+    """一个题目一个进程。"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return topic(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Topics(config, log)
 
 
 def no_cuda() -> str:

@@ -154,7 +154,8 @@ def play(script: Path, args, env, cwd: Path, as_script: bool = True) -> Session:
         execute.inside(cwd),
     ):
         try:
-            parts = pieces(script, ast.parse(script.read_text("utf-8"), script))
+            text = script.read_text("utf-8")
+            parts = pieces(script, ast.parse(text, script))
         except (SyntaxError, SnippetError) as error:
             return replace(session, failure=f"{type(error).__name__}: {error}")
         sys.modules["__main__"] = module  # 在这里面导入的别的模块要留着
@@ -168,6 +169,8 @@ def play(script: Path, args, env, cwd: Path, as_script: bool = True) -> Session:
                     break
         finally:
             sys.modules["__main__"] = main
+            if '"BASE_URL"' in text:
+                execute.sweep()
     return session
 
 

@@ -334,18 +334,23 @@ def test_sections_inside_a_top_level_if(site):
 
 
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("nodeid", "name"),
     [
-        ("docs/local/load.md", "local/load"),
-        ("examples/local/load.py", "local/load"),
-        ("tests/local/test_load.py", "local/load"),
-        ("tests/use/test_chat.py", "use"),
-        ("examples/use/exercises/check.py", "examples/use/exercises/check.py"),
-        ("tests/harness/test_scripts.py", "tests/harness/test_scripts.py"),
+        ("docs/local/load.md::line:7,column:1", "local/load"),
+        ("examples/local/load.py::line:7,column:1", "local/load"),
+        ("tests/local/test_load.py::test_x[a/b.py]", "local/load"),
+        ("tests/harness/test_scripts.py::test_runs_alone[local/load.py]", "local/load"),
+        ("tests/generate/test_equality.py::test_x", "generate/loop"),
+        ("tests/use/test_chat.py::test_x", "use"),
+        ("examples/a/exercises/check.py::x", "examples/a/exercises/check.py"),
+        (
+            "tests/harness/test_faults.py::test_x[local/a.py]",
+            "tests/harness/test_faults.py",
+        ),
     ],
 )
-def test_one_topic_is_tested_in_one_process(path, name):
-    assert topic(Path("/根"), Path("/根") / path) == name
+def test_one_topic_is_tested_in_one_process(nodeid, name):
+    assert topic(nodeid) == name
 
 
 # 红的：(页面, 要改的文件, 消息里要有的话)

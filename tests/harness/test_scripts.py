@@ -2,22 +2,12 @@
 
 import pytest
 
-from tests.harness import session
-from tests.harness.plugin import topic
-from tests.harness.session import ROOT
+from tests.harness.session import ROOT, run
 from tests.harness.structure import chapter_scripts
 
-SCRIPTS = [n for n in chapter_scripts(ROOT) if n.endswith(".py")]
+SCRIPTS = [name for name in chapter_scripts(ROOT) if name.endswith(".py")]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.xdist_group(topic(ROOT, ROOT / "docs" / name))
-        )
-        for name in SCRIPTS
-    ],
-)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_runs_alone_to_the_end(name):
-    assert not (failure := session.run(ROOT, name).failure), failure
+    assert not (failure := run(ROOT, name).failure), failure

@@ -252,7 +252,6 @@ def test_loop(jiezi, last_logits):
     assert folds == [[line[-1][1], below[-2][1]] for line, below in pairwise(lines[:4])]
 
 
-@pytest.mark.xdist_group("generate/sampling")
 @pytest.mark.parametrize("name", ["temperature", "sampling"])
 def test_distributions(name, jiezi, last_logits):
     """每一格的数与条都是页面上的函数算出来的；去掉了的没有条。"""
