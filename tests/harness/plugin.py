@@ -81,8 +81,9 @@ def pytest_configure(config):
     )
     # 每个测试进程、每个服务一个线程：两个进程才不互相等
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    config.stash[CLEAN], session.CLEAN = session.CLEAN, dict(os.environ)
     root, update = config.rootpath, config.getoption("update_outputs")
+    config.stash[CLEAN] = session.CLEAN, session.ROOT
+    session.CLEAN, session.ROOT = dict(os.environ), root
 
     def page(document: Document):
         return Page(root, document, model_name(), update).regions()
@@ -178,7 +179,7 @@ def page_of(item) -> Page | None:
 
 
 def pytest_unconfigure(config):
-    session.CLEAN = config.stash[CLEAN]
+    session.CLEAN, session.ROOT = config.stash[CLEAN]
 
 
 def pytest_terminal_summary(terminalreporter, config):
