@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from . import session
 from .compare import Checker
 from .pages import Page, model_name
-from .structure import CHAPTERS
+from .snippets import CHAPTERS
 
 SybilFile = sybil.SybilFile
 COLLECT, WRITTEN, CLEAN = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()

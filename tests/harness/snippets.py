@@ -8,6 +8,11 @@ INCLUDE = re.compile(r'--8<-- "(?P<path>[^":]+)(?::(?P<section>[^":]+))?"')
 MARK = re.compile(r"\s*# --8<-- \[(?P<type>start|end):(?P<name>[a-z][a-z0-9_-]*)\]\s*")
 
 
+CHAPTERS = ("use", "local", "generate", "inside")
+SKIPPED = ("jiezi", "train", "skeleton")  # examples/ 里不是示例的文件夹
+SUFFIXES = (".py", ".sh", ".ps1")
+
+
 class SnippetError(Exception):
     """页面引用的文件或节取不出来；消息就是给作者看的话。"""
 
@@ -53,3 +58,20 @@ def extract(root: Path, path: str, name: str) -> str:
     start, end = found[name]
     lines = script.read_text("utf-8").split("\n")[start : end - 1]
     return textwrap.dedent("\n".join(lines)) + "\n"
+
+
+def scripts(root: Path) -> list[str]:
+    """会写节标记的脚本，含练习，不含 examples/jiezi、examples/train。"""
+    base = root / "examples"
+    paths = [path.relative_to(base) for path in sorted(base.rglob("*"))]
+    return [
+        path.as_posix()
+        for path in paths
+        if path.suffix in SUFFIXES and path.parts[0] not in SKIPPED
+    ]
+
+
+def chapter_scripts(root: Path) -> list[str]:
+    """各章的脚本，不含下一级文件夹（练习、测量）。"""
+    places = [(name, name.split("/")) for name in scripts(root)]
+    return [name for name, p in places if len(p) == 2 and p[0] in CHAPTERS]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness import session
 from tests.harness.session import ROOT, play, run_script
-from tests.harness.structure import chapter_scripts
+from tests.harness.snippets import chapter_scripts
 
 SCRIPTS = [name for name in chapter_scripts(ROOT) if name.endswith(".py")]
 MODEL = ROOT / os.environ.get("MODEL", "examples/jiezi")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import services, structure
+from tests.harness import services
+from tests.harness import test_structure as structure
 from tests.harness.compare import agrees
 from tests.harness.execute import without_progress
 from tests.harness.pages import model_name

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.harness.session import ROOT, run
-from tests.harness.structure import chapter_scripts
+from tests.harness.snippets import chapter_scripts
 
 SCRIPTS = [name for name in chapter_scripts(ROOT) if name.endswith(".py")]
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.harness.session import ROOT
-from tests.harness.snippets import SnippetError, extract
-from tests.harness.structure import chapter_scripts
+from tests.harness.snippets import SnippetError, chapter_scripts, extract
 
 
 def opening(name):
