@@ -112,6 +112,18 @@ def pytest_collect_file(file_path, parent):
     return parent.config.stash[COLLECT](file_path, parent)
 
 
+class Example(pytest.Module):
+    """点了名的例子（pytest examples/local/load.py）：只有 Sybil 收的那些，不当作测试模块去导入。"""
+
+    def collect(self):
+        return []
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    if module_path.is_relative_to(parent.config.rootpath / "examples"):
+        return Example.from_parent(parent, path=module_path)
+
+
 def pytest_collection_modifyitems(config, items):
     tier = config.getoption("tier")
     slow = [item for item in items if item.get_closest_marker("full")]

@@ -206,6 +206,12 @@ def test_correct_page_and_docstrings(site):
     assert "模型 芥子" in text or "认识模型：芥子" in text
 
 
+def test_example_named_on_the_command_line_is_not_imported(site, pytester):
+    put(site.root, {"examples/local/load.py": SCRIPT + "def test_x(): 1 / 0\n"})
+    result = pytester.runpytest_inprocess("examples/local/load.py")
+    assert result.parseoutcomes() == {"passed": 1}, result.stdout.str()
+
+
 def test_each_fence_can_run_alone(site, pytester):
     result = pytester.runpytest_inprocess("docs/local/load.md", "-k", "line:13")
     assert result.parseoutcomes()["passed"] == 1, result.stdout.str()
