@@ -70,6 +70,13 @@ def test_bad_arguments(args, words):
     assert_told(run(*args), *words)
 
 
+@pytest.mark.parametrize("temperature", ["0.01", "100"])
+def test_edges_work(temperature):
+    """边上的值是好的。"""
+    options = "--temperature", temperature, "--max-new-tokens", "1", "--seed", "0"
+    assert run("你好", *options)[0] == 0
+
+
 def test_bad_argument_at_once():
     """真的另起进程；写错了参数，不必等 torch 导入就知道。"""
     code = (

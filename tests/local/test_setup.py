@@ -31,6 +31,8 @@ def test_every_page_opens_alike():
     ]
     assert not odd, "这几页的开头与 local/decode.py 的不同"
     assert sum(text == STANDARD for text in found.values()) >= 12
+    load = (ROOT / "examples/local/load.py").read_text("utf-8")
+    assert STANDARD[STANDARD.index("try:") :] in load, "拆开来讲的，也是同样的几行"
     lines = [line for line in STANDARD.splitlines() if line.strip()]
     assert len(lines) <= 12, "开头至多十二行"
 
