@@ -12,14 +12,19 @@ import json
 import re
 import sys
 import tempfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 EVAL = Path(__file__).parent / "eval"
-BLOCK_FILES = ("self", "use", "local", "generate", "inside")
-DECLINE = (
-    "这个我没有学过。我只学过语言模型和这个站点，可以问我「什么是 token」这样的问题。"
+CHAPTERS = ("use", "local", "generate", "inside", "train")  # 第一章到第五章
+BLOCK_FILES = ("self", *CHAPTERS)
+DECLINED = "没有学过"  # 三种婉拒里都有
+DECLINES = (
+    "这个我没有学过。我只学过语言模型和这个站点，可以问我「什么是 token」这样的问题。",
+    "抱歉，我没有学过这个。换一个关于语言模型的问题吧。",
+    "我没有学过这些，答不上来。我读过的只有这个站点的语料。",
 )
 EARLY = "这句话里的「早点」是时间上早一些，相当于 early。"
 BREAKFAST = "这句话里的「早点」是早上吃的东西，相当于 breakfast。"
@@ -27,22 +32,36 @@ BREAKFAST = "这句话里的「早点」是早上吃的东西，相当于 breakf
 
 @dataclass
 class Entry:
-    """语料里的一块：一个概念，一句固定的回答，许多种问法。"""
+    """语料里的一块：一个概念，几种回答，几句补充，许多种问法。"""
 
     id: str
     source: str
     aliases: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    answer: str = ""
+    english: str = ""
+    answers: list[str] = field(default_factory=list)
+    more: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
-    follow_ups: list[tuple[str, str]] = field(default_factory=list)
+    follow_ups: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+
+    @property
+    def replies(self):
+        """完整的回答有哪些：任何一种回答，接上任何一句补充。"""
+        return [a + m for a in self.answers for m in self.more or [""]]
+
+    @property
+    def chapter(self):
+        """这一块在第几章讲（一个汉字）；不属于哪一章就是空串。"""
+        name = self.source.removesuffix(".txt")
+        return "一二三四五"[CHAPTERS.index(name)] if name in CHAPTERS else ""
 
 
 def parse(text, source="文本"):
     """把一份语料文本读成 Entry 列表。
 
     Args:
-        text: 形如 `# id`、`别名：`、`关键：`、`答：`、`问：`、`追问：`、`追答：` 的行；块与块之间空一行。
+        text: 形如 `# id`、`别名：`、`英文：`、`关键：`、`答：`、`又：`、`问：`、`追问：`、`追答：` 的行；块与块之间空一行。
+            同一句追问的几种说法用 ` | ` 隔开。
         source: 报错时用的文件名。
 
     Raises:
@@ -69,12 +88,16 @@ def parse(text, source="文本"):
             entry.aliases += [a.strip() for a in value.split(" | ") if a.strip()]
         elif name == "关键":
             entry.keys += [k.strip() for k in value.split(" | ") if k.strip()]
+        elif name == "英文":
+            entry.english = value
         elif name == "答":
-            entry.answer = value
+            entry.answers.append(value)
+        elif name == "又":
+            entry.more.append(value)
         elif name == "问":
             entry.questions.append(value)
         elif name == "追问":
-            entry.follow_ups.append((value, ""))
+            entry.follow_ups.append((tuple(value.split(" | ")), ""))
         elif name == "追答" and entry.follow_ups:
             entry.follow_ups[-1] = (entry.follow_ups[-1][0], value)
         else:
@@ -123,18 +146,24 @@ def zaodian():
     ]
 
 
+def held_out(text):
+    """十个里挑出一个，训练时一次也不用，留给评测：由文字本身决定，谁来算都一样。"""
+    return zlib.crc32(text.encode()) % 10 == 0
+
+
 def dialogues():
     """写在语料里的全部对话，不含训练时才套出来的问法。
 
     Returns:
-        每段对话是 [(问, 答), …]；追问接在这一块的第一种问法之后，成为两三轮的对话。
+        每段对话是 [(问, [答, …]), …]，哪一个答都算对；追问接在这一块的第一种问法之后，成为两三轮的对话。
     """
     result = []
     for e in entries():
-        result += [[(q, e.answer)] for q in e.questions]
+        result += [[(q, e.replies)] for q in e.questions]
         if e.follow_ups:
-            result.append([(e.questions[0], e.answer), *e.follow_ups])
-    result += [[(q, DECLINE)] for q in lines("decline")]
+            then = [(asked[0], [answer]) for asked, answer in e.follow_ups]
+            result.append([(e.questions[0], e.replies), *then])
+    result += [[(q, list(DECLINES))] for q in lines("decline")]
     return result
 
 
@@ -159,7 +188,8 @@ def clauses(entry):
     """一块的回答与追答里的分句，训练时拿来当只描述、不点名的问法；闲聊的块没有。"""
     if not entry.aliases:
         return []
-    text = "。".join([entry.answer, *(answer for _, answer in entry.follow_ups)])
+    then = [answer for _, answer in entry.follow_ups]
+    text = "。".join([*entry.answers, *entry.more, *then])
     return [part for part in re.split("[，。；：！？]", text) if 6 <= len(part) <= 30]
 
 
@@ -184,26 +214,34 @@ def problems():
     found = []
     all_entries = entries()
     seen, asked = set(), {}
+    said = {e.id: "\n".join(e.answers + e.more) for e in all_entries}
     for e in all_entries:
         where = f"{e.source} # {e.id}"
         if e.id in seen:
             found.append(f"{where}：这个 id 出现了两次")
         seen.add(e.id)
-        if not e.answer:
+        if not e.answers:
             found.append(f"{where}：没有「答」")
+        elif len(e.answers) < 3:
+            found.append(f"{where}：只有 {len(e.answers)} 种「答」，至少 3 种")
+        if len({answer[:2] for answer in e.answers}) < len(e.answers):
+            found.append(f"{where}：有两种「答」的开头一样")
         if len(e.questions) < 16:
             found.append(f"{where}：只有 {len(e.questions)} 种问法，至少 16 种")
         if not e.keys:
             found.append(f"{where}：没有「关键」")
+        found += [
+            f"{where}：「{answer}」里没有「关键」"
+            for answer in e.answers
+            if e.keys and not any(key in answer for key in e.keys)
+        ]
         for key in e.keys:
-            others = [o.id for o in all_entries if o is not e and key in o.answer]
-            if key not in e.answer:
-                found.append(f"{where}：关键「{key}」不在「答」里")
+            others = [o.id for o in all_entries if o is not e and key in said[o.id]]
             if others:
                 found.append(
-                    f"{where}：关键「{key}」也出现在 {'、'.join(others)} 的「答」里"
+                    f"{where}：关键「{key}」也出现在 {'、'.join(others)} 的「答」「又」里"
                 )
-        found += [f"{where}：追问「{q}」没有追答" for q, a in e.follow_ups if not a]
+        found += [f"{where}：追问「{q[0]}」没有追答" for q, a in e.follow_ups if not a]
         for question in e.questions:
             known = asked.setdefault(normalize(question), where)
             if known != where:
@@ -280,7 +318,7 @@ def main():
             sys.exit(
                 f"没有 {args.show} 这一块；全部 id：{' '.join(e.id for e in all_entries)}"
             )
-        print(match[0].answer, *match[0].questions, sep="\n")
+        print(*match[0].answers, *match[0].more, *match[0].questions, sep="\n")
         return
     size = sum(f.stat().st_size for f in CORPUS.glob("*.txt"))
     every = dialogues()

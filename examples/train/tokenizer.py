@@ -4,9 +4,12 @@
     python examples/train/tokenizer.py --out runs/jiezi
 """
 
+import re
 from pathlib import Path
 
+import context
 import corpus
+from context import SYSTEM
 from tokenizers import (
     Regex,
     Tokenizer,
@@ -20,7 +23,6 @@ from transformers import Qwen2Tokenizer
 
 VOCAB_SIZE = 4096
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-SYSTEM = "You are a helpful assistant."
 # 来源：Qwen2 的预分词规则：缩写、字母串、单个数字、标点、换行、空白
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -38,23 +40,34 @@ CHAT_TEMPLATE = (
 
 
 def training_text():
-    """分词器读的文本：语料里每种问法、每句回答各一次，加上模板里的几个词。"""
+    """分词器读的文本：语料里每种问法、每句回答，起名的字，加上模板里的几个词。
+
+    按中文标点断开，合并就不会把标点和字并在一起；名字里的字单独成行，各自成一个 token：抄名字时，上文里和回答里的切法才一样。
+    """
+    texts = [
+        text
+        for e in corpus.entries()
+        for text in [*e.questions, *(e.answers + e.more) * 2, *e.aliases, e.english]
+    ]
     for e in corpus.entries():
-        yield from e.questions
-        yield from [e.answer] * 3
-        yield from e.aliases
-        for pair in e.follow_ups:
-            yield from pair
-    yield from corpus.lines("decline")
-    yield from (s for s, _ in corpus.zaodian())
-    yield from [
-        corpus.DECLINE,
-        corpus.EARLY,
-        corpus.BREAKFAST,
-        f"system\n{SYSTEM}",
-        "user\n",
-        "assistant\n",
-    ] * 200
+        texts += [text for asked, answer in e.follow_ups for text in [*asked, answer]]
+    texts += corpus.lines("decline") + [
+        s for s, _ in corpus.zaodian() if not corpus.held_out(s)
+    ]
+    texts += [*corpus.DECLINES, corpus.EARLY, corpus.BREAKFAST] * 200
+    for part in context.phrases().values():
+        for kind, sentences in part.items():
+            many = 100 if kind in ("答", "没说") else 10
+            texts += [
+                piece for s in sentences for piece in re.split(r"{\w*}", s)
+            ] * many
+    for text in texts:
+        yield from re.split(
+            "(?<=[，。：；？！、（）「」—…])|(?=[，。：；？！、（）「」—…])", text
+        )
+    for kind, letters in context.name_parts().items():
+        yield from letters * (20 if kind == "英文" else 100)
+    yield from [f"system\n{SYSTEM}", "user\n", "assistant\n"] * 200
 
 
 def train_tokenizer(vocab_size=VOCAB_SIZE):

@@ -1,33 +1,40 @@
 """从零训练芥子：一个 Qwen2ForCausalLM，只读 `corpus/` 里的语料。
 
 用法：
-    python examples/train/train.py --out runs/jiezi          # 完整训练，两个核上不到一小时
+    python examples/train/train.py --out runs/jiezi          # 完整训练，两个核上约一小时
     python examples/train/train.py --out runs/jiezi          # 被打断之后：同一条命令，从检查点接着训练
     python examples/train/train.py --out runs/smoke --smoke  # 一分钟以内走完全部步骤
 
 检查点是 `<out>/checkpoint.safetensors`，每隔一会儿整个换新，任何时刻被杀掉都不会留下半个文件。
 """
 
+import hashlib
 import json
 import os
+import platform
 import random
+import re
 import sys
 import time
 from pathlib import Path
 
+import context
 import corpus
 import torch
 import torch.nn.functional as F
+import transformers
+from context import SYSTEM
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tokenizer import SYSTEM, save, train_tokenizer
+from tokenizer import save, train_tokenizer
 from tqdm import tqdm
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 SEED = 2026
-EPOCHS = 16
+EPOCHS = 8
 BATCH = 32
 LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.1
 DROPOUT = 0.1
 SAVE_EVERY = 60  # 秒
 IGNORE = -100  # 不计损失的位置
@@ -197,50 +204,119 @@ class Encoder:
         return ids, list(ids)
 
 
+def concept_talks(rng):
+    """概念、没学过的问题、「早点」：[(系统提示词, [(问, 答), …])]，每种问法至少一次，答的写法随机取。"""
+    entries, nouns = corpus.entries(), corpus.lines("nouns")
+    written, derived = corpus.lines("frames"), corpus.frames()
+    part, zaodian_frames = context.phrases(), corpus.lines("zaodian-frames")
+
+    def framed(name):
+        frame = rng.choice(written if rng.random() < 0.3 else derived)
+        return vary(frame.replace("{}", name), rng)
+
+    asked = [(vary(q, rng), e) for e in entries for q in e.questions]
+    for e in entries:
+        asked += [(framed(alias), e) for alias in e.aliases for _ in range(3)]
+        described = corpus.clauses(e)
+        for clause in rng.sample(described, min(len(described), 4)):
+            asked.append((vary(clause + rng.choice(CLAUSE_ENDS), rng), e))
+    talks = []
+    for question, e in asked:
+        system, reply, draw = default_system(rng), rng.choice(e.replies), rng.random()
+        if e.aliases and draw < 0.06:
+            system, reply = rng.choice(part["一句话"]["系统"]), rng.choice(e.answers)
+        elif e.english and draw < 0.12:
+            system = rng.choice(part["写出英文名"]["系统"])
+            reply = context.with_english(e, reply)
+        talks.append((system, [(question, reply)]))
+    declined = [vary(q, rng) for q in corpus.lines("decline")]
+    declined += [framed(noun) for noun in nouns for _ in range(2)]
+    for question in declined:
+        talks.append((default_system(rng), [(question, rng.choice(corpus.DECLINES))]))
+    zaodian = [pair for pair in corpus.zaodian() if not corpus.held_out(pair[0])]
+    for sentence, answer in rng.sample(zaodian, len(zaodian) // 3):
+        question = rng.choice(zaodian_frames).replace("{}", sentence)
+        talks.append((SYSTEM, [(question, answer)]))
+    return talks
+
+
+def follow_up_talks(rng):
+    """追问：一个概念之后，接着问它的英文、章节、再说一遍、另一个概念，或写好的追问。"""
+    entries, talks = corpus.entries(), []
+    for e in entries:
+        for n in range(4):
+            turns = [(vary(rng.choice(e.questions), rng), rng.choice(e.replies))]
+            if e.follow_ups and n < 2:
+                turns += [(vary(rng.choice(q), rng), a) for q, a in e.follow_ups]
+            elif e.aliases:
+                turns.append(context.follow_up(rng, e, entries))
+                if rng.random() < 0.3:
+                    turns.append(context.follow_up(rng, e, entries))
+            talks.append((default_system(rng), turns))
+    return talks
+
+
+def context_talks(rng, count):
+    """名字与跟念：名字和短句都是新造的。"""
+    entries = [e for e in corpus.entries() if e.aliases]
+    systems = context.phrases()["系统里的名字"]["系统"]
+
+    def concept():
+        e = rng.choice(entries)
+        return vary(rng.choice(e.questions), rng), rng.choice(e.replies)
+
+    talks = []
+    for _ in range(count):
+        draw, turns = rng.random(), []
+        system = default_system(rng)
+        if draw < 0.3:  # 系统给了名字；也许先聊一句
+            system, *asked = context.ask_name(rng, rng.choice(systems))
+            turns = [concept()] * (rng.random() < 0.15) + [tuple(asked)]
+        elif draw < 0.65:  # 说了名字，马上问，或隔一两句再问；系统也许另有名字
+            name = context.new_name(rng)
+            if rng.random() < 0.25:
+                system, *asked = context.ask_name(rng, rng.choice(systems))
+                turns += [tuple(asked)] * (rng.random() < 0.5)
+            turns.append(context.tell_name(rng, name))
+            turns += [concept() for _ in range(rng.choice((0, 0, 1, 1, 2)))]
+            turns.append(context.recall(rng, name))
+        elif draw < 0.72:  # 没有说过
+            if rng.random() < 0.3:
+                system, *_ = context.ask_name(rng, rng.choice(systems))
+            turns = [concept()] * (rng.random() < 0.5) + [context.recall(rng)]
+        else:
+            turns = [concept()] * (rng.random() < 0.1) + [context.repeat(rng)]
+        talks.append((system, turns))
+    return talks
+
+
+def repeated_tokens(rng, vocab_size):
+    """一串随机的 token 写两遍，只有第二遍计损失：学会抄，不看抄的是什么。"""
+    once = [rng.randrange(vocab_size - 3) for _ in range(rng.randint(5, 24))]
+    return once + once, [IGNORE] * (len(once) + 1) + once[1:]
+
+
+def default_system(rng):
+    return SYSTEM if rng.random() < 0.88 else rng.choice(OTHER_SYSTEMS)
+
+
 def epoch_samples(encoder, epoch, seed=SEED):
     """一轮的全部样本，次序与变化只由 (seed, epoch) 决定，所以中断后能原样重来。"""
     rng = random.Random(f"{seed}-{epoch}")
-    entries, nouns = corpus.entries(), corpus.lines("nouns")
-    written, derived = corpus.lines("frames"), corpus.frames()
-
-    def framed(name):
-        return vary(
-            rng.choice(written if rng.random() < 0.3 else derived).replace("{}", name),
-            rng,
-        )
-
-    zaodian, zaodian_frames = corpus.zaodian(), corpus.lines("zaodian-frames")
-    talks = [[(vary(q, rng), e.answer)] for e in entries for q in e.questions]
-    talks += [[(vary(q, rng), corpus.DECLINE)] for q in corpus.lines("decline")]
-    for e in entries:
-        for alias in e.aliases:
-            talks += [[(framed(alias), e.answer)] for _ in range(3)]
-        described = corpus.clauses(e)
-        for clause in rng.sample(described, min(len(described), 3)):
-            talks.append([(vary(clause + rng.choice(CLAUSE_ENDS), rng), e.answer)])
-        if e.follow_ups:  # 一块只有一段追问，份量加到四倍才记得住
-            talks += [
-                [
-                    (vary(rng.choice(e.questions), rng), e.answer),
-                    *[(vary(q, rng), a) for q, a in e.follow_ups],
-                ]
-                for _ in range(4)
-            ]
-    talks += [[(framed(noun), corpus.DECLINE)] for noun in nouns for _ in range(2)]
-    talks += [
-        talk + rng.choice(talks) for talk in rng.sample(talks, len(talks) // 12)
-    ]  # 换话题的多轮
-    talks += [
-        [(rng.choice(zaodian_frames).replace("{}", s), a)]
-        for s, a in rng.sample(zaodian, len(zaodian) // 4)
+    talks = concept_talks(rng)
+    for i in rng.sample(range(len(talks)), len(talks) // 16):  # 换话题的多轮
+        system, turns = talks[i]
+        talks.append((system, rng.choice(talks[: len(talks) // 2])[1] + turns))
+    talks += follow_up_talks(rng)
+    samples = [encoder.dialogue(turns, rng, system) for system, turns in talks]
+    # 要抄的片段不随机切开，上文里和回答里才是同样的 token
+    copied = context_talks(rng, len(talks) // 3)
+    samples += [encoder.dialogue(turns, None, system) for system, turns in copied]
+    size = len(encoder.tokenizer)
+    samples += [repeated_tokens(rng, size) for _ in range(len(talks) // 25)]
+    samples += [
+        encoder.sentence(s) for s, _ in corpus.zaodian() if not corpus.held_out(s)
     ]
-    samples = [
-        encoder.dialogue(
-            talk, rng, SYSTEM if rng.random() < 0.9 else rng.choice(OTHER_SYSTEMS)
-        )
-        for talk in talks
-    ]
-    samples += [encoder.sentence(s) for s, _ in zaodian]
     rng.shuffle(samples)
     return samples
 
@@ -288,14 +364,29 @@ def compute_loss(model, input_ids, labels):
     return F.cross_entropy(model.lm_head(hidden_states[chosen]), target[chosen])
 
 
-def build_optimizer(model):
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() == 1]
+def build_optimizers(model):
+    """层里的矩阵用 Muon，嵌入表与一维的参数用 AdamW；同一个学习率。
+
+    Muon 把一个矩阵的更新正交化，各个方向走得一样远；match_rms_adamw 让它的步子与 AdamW 的一样大。
+    来源：Jordan et al., 2024；Liu et al., arXiv 2502.16982。
+    """
+    matrices, tables, vectors = [], [], []
+    for name, p in model.named_parameters():
+        kind = vectors if p.dim() == 1 else tables if "embed" in name else matrices
+        kind.append(p)
     groups = [
-        {"params": decayed, "weight_decay": 0.1},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": tables, "weight_decay": WEIGHT_DECAY},
+        {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
+    return [
+        torch.optim.Muon(
+            matrices,
+            lr=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True),
+    ]
 
 
 def learning_rate(step, total, peak=LEARNING_RATE):
@@ -319,11 +410,12 @@ def learning_rate(step, total, peak=LEARNING_RATE):
     )
 
 
-def save_checkpoint(path, model, optimizer, state):
+def save_checkpoint(path, model, optimizers, state):
     """把参数、优化器、随机数状态写进一个 safetensors；先写临时文件再改名，随时可以被杀掉。"""
     tensors = {f"model.{name}": p for name, p in model.named_parameters()}
-    for i, slot in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{key}": value for key, value in slot.items()}
+    for k, optimizer in enumerate(optimizers):
+        for i, slot in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{k}.{i}.{key}": v for key, v in slot.items()}
     tensors["rng"] = torch.get_rng_state()
     temporary = path.with_suffix(".tmp")
     save_file(
@@ -334,9 +426,9 @@ def save_checkpoint(path, model, optimizer, state):
     os.replace(temporary, path)
 
 
-def load_checkpoint(path, model, optimizer):
+def load_checkpoint(path, model, optimizers):
     """读回 save_checkpoint 写的文件，返回当时的 state。"""
-    slots = {}
+    slots = [{} for _ in optimizers]
     with safe_open(path, "pt") as file, torch.no_grad():
         for name in file.keys():
             if name.startswith("model."):
@@ -344,11 +436,12 @@ def load_checkpoint(path, model, optimizer):
                     file.get_tensor(name)
                 )
             elif name.startswith("optimizer."):
-                _, i, key = name.split(".")
-                slots.setdefault(int(i), {})[key] = file.get_tensor(name)
+                _, k, i, key = name.split(".")
+                slots[int(k)].setdefault(int(i), {})[key] = file.get_tensor(name)
         torch.set_rng_state(file.get_tensor("rng"))
         state = json.loads(file.metadata()["state"])
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    for optimizer, slot in zip(optimizers, slots, strict=True):
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": slot})
     return state
 
 
@@ -384,13 +477,38 @@ def loss_curve(losses, path):
     )
 
 
+def record(out, state, seconds):
+    """把这次训练写成 `<out>/training.json`：用什么训练、多久、得到的权重的 sha256。"""
+    weights = (out / "model.safetensors").read_bytes()
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__.partition("+")[0],
+        "transformers": transformers.__version__,
+    }
+    facts = state["settings"] | {
+        "steps": state["step"],
+        "tokens": state["tokens"],
+        "loss": round(state["average"], 4),
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "losses": state["losses"],
+    }
+    text = json.dumps(facts, ensure_ascii=False, indent=1)
+    # 一对数一行：文件短些
+    text = re.sub(r"\[\s+(\d+),\s+([\d.]+)\s+\]", r"[\1, \2]", text)
+    (out / "training.json").write_text(text + "\n", encoding="utf-8")
+
+
 def train(
     out, epochs=EPOCHS, seed=SEED, smoke=False, vocab_size=4096, save_every=SAVE_EVERY
 ):
     """训练并写出一个模型文件夹；`out` 里有检查点时从那里接着来。
 
     Args:
-        out: 文件夹；训练中放检查点，训练完放 config.json、model.safetensors（bfloat16）、分词器与 loss.svg。
+        out: 文件夹；训练中放检查点，训练完放 config.json、model.safetensors（bfloat16）、分词器、loss.svg 与 training.json。
         smoke: 只用一小部分样本，验证流程而不是质量。
 
     Returns:
@@ -403,7 +521,7 @@ def train(
     encoder = Encoder(tokenizer)
     torch.manual_seed(seed)
     model = build_model(len(tokenizer))
-    optimizer = build_optimizer(model)
+    optimizers = build_optimizers(model)
     add_dropout(model)
     settings = {
         "epochs": epochs,
@@ -418,11 +536,12 @@ def train(
         "step": 0,
         "average": None,
         "losses": [],
+        "tokens": 0,
         "seconds": 0.0,
         "settings": settings,
     }
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint, model, optimizer)
+        state = load_checkpoint(checkpoint, model, optimizers)
         if state["settings"] != settings:
             sys.exit(
                 f"{checkpoint} 是用别的设置或别的语料训练的：换一个 --out，或先删掉它。"
@@ -436,22 +555,25 @@ def train(
     total = len(batches_of(0)) * epochs  # 各轮批数相差无几；学习率在此之后保持末值
     model.train()
     begun = saved = time.monotonic()
-    before, tokens, losses = state["seconds"], 0, state["losses"]
+    before, tokens, losses = state["seconds"], 0, state["losses"]  # tokens：这一程的
     with tqdm(total=total, initial=state["step"], unit="步", mininterval=1) as bar:
         for epoch in range(state["epoch"], epochs):
             first = state["batch"] if epoch == state["epoch"] else 0
             for index, (input_ids, labels) in enumerate(batches_of(epoch)):
                 if index < first:
                     continue
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(min(state["step"], total - 1), total)
+                rate = learning_rate(min(state["step"], total - 1), total)
+                for group in [g for o in optimizers for g in o.param_groups]:
+                    group["lr"] = rate
                 loss = compute_loss(model, input_ids, labels)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
                 state["step"] += 1
                 tokens += input_ids.numel()
+                state["tokens"] += input_ids.numel()
                 average = state["average"]  # 最近约 50 步的滑动平均
                 average = (
                     loss.item()
@@ -472,13 +594,14 @@ def train(
                     f"损失 {average:.3f}，{tokens / seconds:.0f} token/s"
                 )
                 if time.monotonic() - saved > save_every:
-                    save_checkpoint(checkpoint, model, optimizer, state)
+                    save_checkpoint(checkpoint, model, optimizers, state)
                     saved = time.monotonic()
     model.eval()
     model.generation_config = generation_defaults(len(tokenizer))
     model.to(torch.bfloat16).save_pretrained(out)
     save(tokenizer, out)
     loss_curve(losses, out / "loss.svg")
+    record(out, state, before + time.monotonic() - begun)
     checkpoint.unlink(missing_ok=True)
     print(
         f"{model.num_parameters():,} 个参数，{state['step']} 步，{state['seconds'] / 60:.1f} 分钟",

@@ -45,7 +45,7 @@ def prompts(loop, pytestconfig):
         question = json.loads(lines[n * len(lines) // (PROMPTS // 2)])["question"]
         found.append(loop["encode"](question)["input_ids"][0])
         entry = entries[n * len(entries) // (PROMPTS // 2)]
-        start = tokenizer(entry.answer, return_tensors="pt").input_ids[0][
+        start = tokenizer(entry.replies[0], return_tensors="pt").input_ids[0][
             : -(n % 5) - 1
         ]
         asked = loop["encode"](entry.questions[0])["input_ids"][0]

@@ -21,9 +21,9 @@ SETTINGS = {"epochs": 4, "smoke": True}
 def few_samples(encoder, epoch, seed):
     """代替 train.epoch_samples：两批样本。"""
     rng = random.Random(f"{seed}-{epoch}")
-    entries = sorted(corpus.entries(), key=lambda entry: len(entry.answer))[:12]
+    entries = sorted(corpus.entries(), key=lambda entry: len(entry.replies[0]))[:12]
     return [
-        encoder.dialogue([(train.vary(q, rng), e.answer)], rng)
+        encoder.dialogue([(train.vary(q, rng), rng.choice(e.replies))], rng)
         for e in entries
         for q in e.questions[:4]
     ]

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import context
 import corpus
 import evaluate
 import pytest
@@ -17,8 +18,8 @@ MODEL = ROOT / os.environ.get("MODEL", "examples/jiezi")
 
 
 def test_share():
-    assert evaluate.share((3, 4)) == ("75.0%（3/4）", 0.75)
-    assert evaluate.share((1, 2), (8, 8)) == ("90.0%（9/10）", 0.9)
+    assert evaluate.share((3, 4)) == ("75.0%（3/4，30%–95%）", 0.75)
+    assert evaluate.share((1, 2), (8, 8)) == ("90.0%（9/10，60%–98%）", 0.9)
 
 
 def test_table_says_whether_the_goal_is_met():
@@ -26,13 +27,15 @@ def test_table_says_whether_the_goal_is_met():
         ("甲", "95.0%", 0.95, 0.95),
         ("乙", "94.9%", 0.949, 0.95),
         ("丙", "1.0%", 0.01, None),
+        ("丁", "4.20", 4.2, 4),
     ]
     assert evaluate.table(rows).splitlines() == [
-        "| 项目 | 结果 | 目标 | 达到 |",
+        "| 项目 | 结果（95 % 区间） | 目标 | 达到 |",
         "|---|---|---|---|",
         "| 甲 | 95.0% | ≥ 95% | 是 |",
         "| 乙 | 94.9% | ≥ 95% | **否** |",
         "| 丙 | 1.0% | — | — |",
+        "| 丁 | 4.20 | ≥ 4 | 是 |",
     ]
 
 
@@ -73,8 +76,9 @@ def fake(monkeypatch):
     """假的模型：按 answers（问 -> 答）作答，其余的一律说没学过。"""
     answers = {}
 
-    def answer_all(model, tokenizer, talks, sampled=False):
-        texts = [answers.get(talk[-1]["content"], corpus.DECLINE) for talk in talks]
+    def answer_all(model, tokenizer, talks, settings=None):
+        said = [talk[-1]["content"] for talk in talks]
+        texts = [answers.get(text, corpus.DECLINES[0]) for text in said]
         return [([], text, True) for text in texts]
 
     monkeypatch.setattr(evaluate, "answer_all", answer_all)
@@ -83,8 +87,8 @@ def fake(monkeypatch):
 
 def test_judge_train_wants_the_exact_answer(fake):
     talks = [talk for talk in corpus.dialogues() if len(talk) == 1]
-    fake.update({talk[0][0]: talk[0][1] for talk in talks})
-    last = next(talk for talk in talks if talk[0][1] != corpus.DECLINE)
+    fake.update({talk[0][0]: talk[0][1][-1] for talk in talks})  # 哪一种回答都算对
+    last = next(talk for talk in talks if talk[0][1] != list(corpus.DECLINES))
     fake[last[0][0]] += "。"
     counts, results, wrong = evaluate.judge_train(None, None)
     good, total = counts["training"]
@@ -108,7 +112,7 @@ def test_judge_held_out(fake, monkeypatch):
     ]  # 最后一道训练见过
     every = [{"question": q, "concept": c, "kind": k} for q, c, k in rows]
     monkeypatch.setattr(corpus, "load_eval", lambda name: every)
-    fake |= {"甲甲": f"也就是{entry.keys[0]}。", "丁丁": entry.answer}
+    fake |= {"甲甲": f"也就是{entry.keys[0]}。", "丁丁": entry.replies[0]}
     counts, results, wrong, dropped = evaluate.judge_held_out(None, None, "dev")
     assert counts == {
         "named": (1, 1),
@@ -121,9 +125,53 @@ def test_judge_held_out(fake, monkeypatch):
     )
 
 
+def test_is_right():
+    entry = next(e for e in corpus.entries() if e.aliases)
+    entries = {entry.id: entry}
+    follow = {"kind": "follow-up", "concept": entry.id, "want": ["KV cache", "甲"]}
+    assert evaluate.is_right(follow, "英文写作 KV cache。", entries)
+    assert not evaluate.is_right(follow, entry.replies[0], entries)
+    repeat = {"kind": "repeat", "concept": None, "want": ["春天来了"]}
+    assert evaluate.is_right(repeat, "春天来了", entries)
+    assert not evaluate.is_right(repeat, "春天来了。", entries)
+    off = {"kind": "off-topic", "concept": None}
+    assert all(evaluate.is_right(off, answer, entries) for answer in corpus.DECLINES)
+    assert not evaluate.is_right(off, entry.replies[0], entries)
+
+
+def test_names_of_three_strata():
+    never = set(context.name_parts()["别的名"])
+    seen, new, unseen = (
+        evaluate.names_of(kind, 50) for kind in ("seen", "new", "unseen")
+    )
+    assert all(corpus.held_out(name) for name in new)
+    assert not any(corpus.held_out(name) for name in seen)
+    assert all(never & set(name) for name in unseen)
+    assert not any(never & set(name) for name in seen + new)
+
+
+def test_judge_context_wants_what_was_said(monkeypatch):
+    """假的模型把最后一条之前的话全念一遍：说过的名字都对，没说过的、跟念的都错。"""
+
+    def parrot(model, tokenizer, talks, settings=None):
+        return [([], "".join(m["content"] for m in t), True) for t in talks]
+
+    monkeypatch.setattr(evaluate, "answer_all", parrot)
+    counts, results, wrong = evaluate.judge_context(None, None, "new", 20)
+    assert counts == {
+        "system": (20, 20),
+        "told": (20, 20),
+        "later": (20, 20),
+        "untold": (0, 20),
+        "repeat": (0, 20),
+    }
+    assert len(results) == 100 and len(wrong) == 40
+
+
 def test_card_keeps_the_rest(fake, monkeypatch, tmp_path, capsys):
     card = tmp_path / "README.md"
-    card.write_text(f"前\n{evaluate.BEGIN}\n旧的\n{evaluate.END}\n后\n", "utf-8")
+    begin, end = (mark.format("评测表") for mark in (evaluate.BEGIN, evaluate.END))
+    card.write_text(f"前\n{begin}\n旧的\n{end}\n后\n", "utf-8")
     arguments = [
         "evaluate.py",
         "--sets",
@@ -140,10 +188,7 @@ def test_card_keeps_the_rest(fake, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(evaluate, "is_utf8", lambda tokenizer, ids: True)
     evaluate.main()
     text, out = card.read_text("utf-8"), capsys.readouterr().out
-    assert (
-        text == f"前\n{evaluate.BEGIN}\n\n{out.strip()}\n\n{evaluate.END}\n后\n"
-        and "旧的" not in text
-    )
+    assert text == f"前\n{begin}\n\n{out.strip()}\n\n{end}\n后\n" and "旧的" not in text
     assert (
         len(
             [
@@ -185,7 +230,10 @@ def test_jiezi_stops_by_itself_and_writes_whole_characters(answers):
 def test_batch_does_not_change_the_answer():
     """成批评测与一道一道问，结果相同。"""
     model, tokenizer = evaluate.load(MODEL)
-    talks = [evaluate.as_messages(talk) for talk in corpus.dialogues()[::1500]]
+    talks = [
+        evaluate.as_messages([(q, answers[0]) for q, answers in talk])
+        for talk in corpus.dialogues()[::2000]
+    ]
     together = evaluate.answer_all(model, tokenizer, talks)
     assert together == [
         evaluate.answer_all(model, tokenizer, [talk])[0] for talk in talks

@@ -3,18 +3,21 @@
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 from itertools import groupby
 
+import context
 import corpus
 import pytest
 import torch
 import train
+from context import SYSTEM
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer import SPECIAL, SYSTEM, train_tokenizer
+from tokenizer import SPECIAL, train_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.train import small_run
@@ -186,7 +189,8 @@ def test_loss_counts_answers_only(tokenizer):
 
 @pytest.fixture(scope="module")
 def talks():
-    return corpus.dialogues()
+    """语料里的对话，每一问取它的最后一种回答。"""
+    return [[(q, answers[-1]) for q, answers in talk] for talk in corpus.dialogues()]
 
 
 def messages_of(turns):
@@ -207,7 +211,7 @@ def answers_in(tokenizer, labels):
 
 def test_plain_dialogue_equals_the_template(tokenizer, encoder, talks):
     """不加变化时，input_ids 与聊天模板的一样；只有回答和它的结束符计损失。"""
-    for talk in talks[::20] + [talk for talk in talks if len(talk) > 1]:
+    for talk in talks[::40] + [talk for talk in talks if len(talk) > 1]:
         if any(token in text for turn in talk for text in turn for token in SPECIAL):
             continue  # 写着记号的另有一个测试
         ids, labels = encoder.dialogue(talk)
@@ -257,14 +261,44 @@ def samples(encoder):
     return train.epoch_samples(encoder, 0)
 
 
-def test_augmentation_never_changes_answers(tokenizer, samples, talks):
-    """一轮里计损失的每一段，要么是语料里的回答，要么是一句「早点」；每种回答都学得到。"""
-    answers = {f"{answer}<|im_end|>" for talk in talks for _, answer in talk}
-    answers |= {f"{answer}<|im_end|>" for answer in (corpus.EARLY, corpus.BREAKFAST)}
-    sentences = {f"{sentence}<|endoftext|>" for sentence, _ in corpus.zaodian()}
+def test_augmentation_never_changes_answers(tokenizer, samples):
+    """一轮里计损失的每一段，要么是语料里的回答，要么从上文抄来；每个概念的每种回答都学得到。"""
     trained = {part for _, labels in samples for part in answers_in(tokenizer, labels)}
-    assert answers <= trained <= answers | sentences
+    replies = {f"{r}<|im_end|>" for e in corpus.entries() for r in e.replies}
+    assert len(replies - trained) < 0.02 * len(replies)  # 一轮之内，几乎都轮到
+    for answer in (*corpus.DECLINES, corpus.EARLY, corpus.BREAKFAST):
+        assert f"{answer}<|im_end|>" in trained
     assert max(len(ids) for ids, _ in samples) <= 1024
+
+
+def test_held_out_sentences_and_names_are_not_trained(tokenizer, samples):
+    """留给评测的「早点」句子、名字、短句，一句也不在样本里。"""
+    text = "\n".join(tokenizer.decode(ids) for ids, _ in samples)
+    kept = [s for s, _ in corpus.zaodian() if corpus.held_out(s)]
+    assert len(kept) > 40 and not [s for s in kept if s in text]
+    told = re.findall(r"你的名字是(.+?)。<", text)
+    assert len(told) > 300 and not [name for name in told if corpus.held_out(name)]
+    never = set(context.name_parts()["别的名"])
+    assert not never & set("".join(told))
+
+
+def test_copied_spans_have_the_same_tokens(encoder):
+    """要抄的短句，上文里和回答里是同样的 token。"""
+    rng, split = random.Random(0), 0
+    for _ in range(300):
+        question, phrase = context.repeat(rng)
+        ids, part = encoder.encode(question), encoder.encode(phrase)
+        split += not any(
+            ids[i : i + len(part)] == part for i in range(len(ids) - len(part) + 1)
+        )
+    assert split <= 3
+
+
+def test_repeated_tokens():
+    ids, labels = train.repeated_tokens(random.Random(0), 4096)
+    half = len(ids) // 2
+    assert ids[:half] == ids[half:] and labels[half + 1 :] == ids[half + 1 :]
+    assert set(labels[: half + 1]) == {train.IGNORE}
 
 
 def test_epoch_depends_only_on_seed_and_epoch(encoder, tokenizer, monkeypatch):
