@@ -29,7 +29,7 @@ ROOT = HERE.parent
 EXAMPLES = ROOT / "examples"
 ARCHIVE = "renshi-moxing.zip"  # 运行例子要的全部文件
 HAN = "[\u3001-\u303f\u4e00-\u9fff\uff01-\uff5e]"  # 汉字与全角标点
-CHAPTERS = ("use", "local", "generate", "inside")
+CHAPTERS = ("use", "local", "generate", "inside", "train")
 # 整个脚本，折叠着
 SCRIPT = re.compile(
     r'<details class="note">\s*<summary>(?P<name>examples/[^<]+)</summary>\s*'

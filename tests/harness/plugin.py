@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from . import session
 from .compare import Checker
 from .pages import Page, model_name
-from .snippets import CHAPTERS
+from .snippets import CHAPTERS, chapter_scripts
 
 SybilFile = sybil.SybilFile
 COLLECT, WRITTEN, CLEAN = pytest.StashKey(), pytest.StashKey(), pytest.StashKey()
@@ -36,14 +36,14 @@ TOGETHER = {  # 用了别的页面的测试，与那一页在一起
 
 
 class Docstrings(PythonDocStringDocument):
-    """脚本里的 docstring，用脚本那一次运行的名字；不属于四章的（训练），像导入那样执行一次。"""
+    """脚本里的 docstring，用脚本那一次运行的名字；别的（训练芥子的工具），像导入那样执行一次。"""
 
     def import_document(self, example) -> None:
         script = Path(self.path)
         self.pop_evaluator(self.import_document)
         examples = next(p for p in script.parents if p.name == "examples")
-        if script.parent.parent == examples and script.parent.name in CHAPTERS:
-            name = script.relative_to(examples).as_posix()
+        name = script.relative_to(examples).as_posix()
+        if name in chapter_scripts(examples.parent):
             self.namespace.update(session.run(examples.parent, name).namespace)
             raise NotEvaluated
         self.namespace.update(__name__=script.stem, __file__=self.path)

@@ -8,8 +8,8 @@ INCLUDE = re.compile(r'--8<-- "(?P<path>[^":]+)(?::(?P<section>[^":]+))?"')
 MARK = re.compile(r"\s*# --8<-- \[(?P<type>start|end):(?P<name>[a-z][a-z0-9_-]*)\]\s*")
 
 
-CHAPTERS = ("use", "local", "generate", "inside")
-SKIPPED = ("jiezi", "train", "skeleton")  # examples/ 里不是示例的文件夹
+CHAPTERS = ("use", "local", "generate", "inside", "train")
+SKIPPED = ("jiezi", "skeleton")  # examples/ 里不是示例的文件夹
 SUFFIXES = (".py", ".sh", ".ps1")
 
 
@@ -61,7 +61,7 @@ def extract(root: Path, path: str, name: str) -> str:
 
 
 def scripts(root: Path) -> list[str]:
-    """会写节标记的脚本，含练习，不含 examples/jiezi、examples/train。"""
+    """会写节标记的脚本，含练习。"""
     base = root / "examples"
     paths = [path.relative_to(base) for path in sorted(base.rglob("*"))]
     return [
@@ -72,6 +72,7 @@ def scripts(root: Path) -> list[str]:
 
 
 def chapter_scripts(root: Path) -> list[str]:
-    """各章的脚本，不含下一级文件夹（练习、测量）。"""
+    """各章的脚本，不含下一级文件夹（练习、测量），也不含训练芥子的几个工具：那些里面没有节。"""
     places = [(name, name.split("/")) for name in scripts(root)]
-    return [name for name, p in places if len(p) == 2 and p[0] in CHAPTERS]
+    found = [name for name, p in places if len(p) == 2 and p[0] in CHAPTERS]
+    return [n for n in found if n[:6] != "train/" or sections(root / "examples" / n)]
