@@ -1,8 +1,12 @@
-"""模型卡里的尺寸与真的文件一致。"""
+"""模型卡、训练的记录、语料、权重说的是同一次训练。"""
 
+import hashlib
 import json
 import re
 
+import corpus
+import evaluate
+import train
 from safetensors import safe_open
 
 
@@ -26,3 +30,17 @@ def test_shape_table_matches_the_model(pytestconfig):
     assert rows["上下文"] == f"{config['max_position_embeddings']:,}"
     home = (pytestconfig.rootpath / "docs/index.md").read_text("utf-8")
     assert f"| 参数 | {count // 10_000} 万 |" in home
+
+
+def test_card_corpus_and_weights_belong_together(pytestconfig):
+    """权重是卡上那次训练写出的，读的是仓库里的语料；卡上的表由记录填成。"""
+    folder = pytestconfig.rootpath / "examples/jiezi"
+    facts = json.loads((folder / "training.json").read_text("utf-8"))
+    weights = (folder / "model.safetensors").read_bytes()
+    assert facts["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert facts["corpus"] == corpus.digest()
+    assert (facts["epochs"], facts["seed"]) == (train.EPOCHS, train.SEED)
+    assert not facts["smoke"] and facts["seconds"] <= 75 * 60
+    card = (folder / "README.md").read_text("utf-8")
+    assert evaluate.fill(card, "训练记录", evaluate.training_table(facts)) == card
+    assert f"{len(corpus.entries())} 块" in card
