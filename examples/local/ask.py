@@ -21,7 +21,7 @@ def answer(
     Args:
         question: 用户的问题。
         system: 系统提示词；None 时用聊天模板自带的。
-        temperature: 0 为贪心，大于 0 为抽样。
+        temperature: 0 为贪心，大于 0 为采样。
         max_new_tokens: 最多生成多少个 token。
 
     Returns:
@@ -87,7 +87,7 @@ def parse():
         help="最多生成多少个 token（默认 200）",
     )
     options.add_argument(
-        "--seed", type=int, default=0, help="抽样用的随机种子（默认 0）"
+        "--seed", type=int, default=0, help="采样用的随机种子（默认 0）"
     )
     options.add_argument(
         "--model",
@@ -109,7 +109,7 @@ def parse():
         )
     if args.temperature and not 0.01 <= args.temperature <= 100:
         stop(
-            f"温度要是 0，或 0.01 到 100 之间的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的抽样温度。"
+            f"温度要是 0，或 0.01 到 100 之间的数（现在是 {args.temperature}）：0 是贪心，0.7 左右是常用的采样温度。"
         )
     if not 0 <= args.seed < 2**63:
         stop(f"--seed 要是不小于 0、不超过 19 位的整数，现在是 {args.seed}。")

@@ -28,7 +28,8 @@ messages = [{"role": "user", "content": "详细介绍下你自己。"}]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
 ).to(DEVICE)
-output = model.generate(**inputs, max_new_tokens=100, do_sample=False)
+greedy = {"do_sample": False, "repetition_penalty": 1.0}
+output = model.generate(**inputs, max_new_tokens=100, **greedy)
 new = output[:, inputs.input_ids.size(1) :]  # (批, 新 token)
 print(new.tolist())
 print(tokenizer.batch_decode(new, skip_special_tokens=True))
@@ -67,7 +68,7 @@ prompts = [
     for q in ("你是谁？", "什么是词表？", "红烧肉怎么做？")
 ]
 batch = tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
-output = model.generate(**batch, max_new_tokens=100, do_sample=False)
+output = model.generate(**batch, max_new_tokens=100, **greedy)
 for answer in tokenizer.batch_decode(
     output[:, batch.input_ids.size(1) :], skip_special_tokens=True
 ):

@@ -55,20 +55,42 @@ def ask(question, **settings):
 
 for seed in range(4):
     torch.manual_seed(seed)
-    print(ask("编码器和解码器谁更好？"))
+    print(ask("温度有什么用？"))
 # --8<-- [end:sampled]
 
 # --8<-- [start:greedy]
 for seed in range(4):
     torch.manual_seed(seed)
-    print(ask("编码器和解码器谁更好？", do_sample=False))
+    print(ask("温度有什么用？", do_sample=False))
 # --8<-- [end:greedy]
 
 # --8<-- [start:penalty]
 for penalty in (1.0, 1.1):
-    answer = ask("编码器和解码器谁更好？", do_sample=False, repetition_penalty=penalty)
+    answer = ask("温度有什么用？", do_sample=False, repetition_penalty=penalty)
     print(penalty, answer)
 # --8<-- [end:penalty]
+
+# --8<-- [start:scores]
+asked = tokenizer.apply_chat_template(
+    [{"role": "user", "content": "温度有什么用？"}],
+    add_generation_prompt=True,
+    return_dict=True,
+    return_tensors="pt",
+).to(DEVICE)
+for penalty in (1.0, 1.1):
+    step = model.generate(
+        **asked,
+        max_new_tokens=1,
+        do_sample=False,
+        repetition_penalty=penalty,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    scores, tokens = step.scores[0][0].topk(4)
+    for score, token in zip(scores.tolist(), tokens.tolist(), strict=True):
+        seen = "提示语里有" if token in asked.input_ids[0].tolist() else ""
+        print(penalty, f"{score:6.2f}", tokenizer.decode([token]), seen)
+# --8<-- [end:scores]
 
 # --8<-- [start:mask]
 tokenizer.padding_side = "left"
@@ -83,10 +105,10 @@ prompts = [
 ]
 batch = tokenizer(prompts, padding=True, return_tensors="pt").to(DEVICE)
 width = batch.input_ids.size(1)
-with_mask = model.generate(**batch, max_new_tokens=40, do_sample=False)
+with_mask = model.generate(**batch, max_new_tokens=60, do_sample=False)
 ones = torch.ones_like(batch.input_ids)
 without = model.generate(
-    batch.input_ids, attention_mask=ones, max_new_tokens=40, do_sample=False
+    batch.input_ids, attention_mask=ones, max_new_tokens=60, do_sample=False
 )
 print("有掩码：", tokenizer.decode(with_mask[0, width:], skip_special_tokens=True))
 print("没有：  ", tokenizer.decode(without[0, width:], skip_special_tokens=True))

@@ -203,7 +203,7 @@ class Page:
         if fence.for_model not in (None, self.model):
             pytest.skip(f"这一栏属于 {fence.for_model}，这次跑的是 {self.model}")
         if fence.title == CPU and os.environ.get("DEVICE") != "cpu":
-            pytest.skip("这一栏是 CPU 上抽样的结果，别的设备的随机数不同")
+            pytest.skip("这一栏是 CPU 上采样的结果，别的设备的随机数不同")
         result = self.run(fence.code)
         if result.failure or result.skipped:
             pytest.skip(

@@ -127,7 +127,7 @@ def test_silent_defaults_are_those_of_qwen2(tokenizer):
 
 
 def test_greedy_keeps_the_repetition_penalty(model, encode):
-    """do_sample=False 只关掉抽样：出现过的 token，得分仍除以（负的乘以）1.1。"""
+    """do_sample=False 只关掉采样：出现过的 token，得分仍除以（负的乘以）1.1。"""
     inputs = encode(["什么是 token？"])
 
     def first_step(**settings):
@@ -155,7 +155,7 @@ def test_greedy_keeps_the_repetition_penalty(model, encode):
 
 
 def test_sampling_is_on_by_default(model, encode):
-    """什么都不写就抽样：贪心那一步之外，top_k=20 砍掉了其余的候选。"""
+    """什么都不写就采样：贪心那一步之外，top_k=20 砍掉了其余的候选。"""
     output = model.generate(
         **encode(["你好"]),
         max_new_tokens=1,

@@ -2,6 +2,7 @@
 
 import re
 
+import torch
 from kit import WIDTH, accented, arrow, box, chat, figure, prompt_ids, text, wrap
 
 
@@ -19,8 +20,12 @@ def draw(page):
     """一问一答走过的四步。"""
     tokenizer, model, question = page["tokenizer"], page["model"], "你是谁？"
     ids = prompt_ids(tokenizer, question)
-    output = model.generate(ids, max_new_tokens=100, do_sample=False)
-    answer = tokenizer.decode(output[0, ids.size(1) :], skip_special_tokens=True)
+    greedy = {"do_sample": False, "repetition_penalty": 1.0}
+    output = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=100, **greedy
+    )
+    *new_ids, end = output[0, ids.size(1) :].tolist()
+    answer = tokenizer.decode(new_ids)
     shapes, y = [], 1.5
 
     def frame(rows, step=22):
@@ -44,9 +49,8 @@ def draw(page):
 
     mono = "mono small"
     prompt = chat(tokenizer, question)
-    sent, new_ids, [newline] = (tokenizer(s).input_ids for s in (prompt, answer, "\n"))
+    sent, [newline] = (tokenizer(s).input_ids for s in (prompt, "\n"))
     asked = " ".join(map(str, tokenizer(question).input_ids))
-    end = tokenizer.eos_token_id
 
     indent = "\u00a0\u00a0"  # 不断行的空格，SVG 不会把它们去掉
     frame(
@@ -80,6 +84,9 @@ def draw(page):
         ]
     )
     step("反序列化", "tokenizer.decode")
-    frame([("accent", row) for row in wrap(re.findall(r".+?[，。]", answer), 20)], 24)
+    frame(
+        [("accent", row) for row in wrap(re.findall(r".+?(?:[，。]|$)", answer), 20)],
+        24,
+    )
     title = f"「{question}」经过四步变成回答：标准化提示语、序列化、生成、反序列化"
     return figure("four-steps", title, y + 1.5, shapes)
