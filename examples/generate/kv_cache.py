@@ -38,10 +38,12 @@ if __name__ == "__main__":  # 导入时只要函数，不跑实验
         token = one.logits[:, -1:].argmax(-1)  # (1, 1)
         two = model(torch.cat([ids, token], dim=1), output_hidden_states=True)
     print("第一步送入", len(prompt), "个，第二步送入", len(prompt) + 1, "个")
-    for n in range(1, model.config.num_hidden_layers + 1):
+    layers = model.config.num_hidden_layers
+    for n in range(1, layers + 1):
         first, second = one.hidden_states[n], two.hidden_states[n]  # (1, 序列, 宽)
         gap = (first - second[:, : len(prompt)]).abs().max()
-        print(f"过了 {n} 层，前 {len(prompt)} 个位置上的数最多差 {gap:.4f}")
+        where = f"{n} 层" + "和最后的归一化" * (n == layers)
+        print(f"过了 {where}，前 {len(prompt)} 个位置上的数最多差 {gap:.4f}")
     # --8<-- [end:same]
 
 
@@ -79,9 +81,10 @@ class KVCache:
         return self.get_seq_length(layer) + new, 0
 
     def crop(self, count):
-        """去掉末尾的 -count 个 token，count 是负数。"""
-        self.keys = [keys[:, :, :count] for keys in self.keys]
-        self.values = [values[:, :, :count] for values in self.values]
+        """去掉末尾的 -count 个 token，count 是负数；0 就是不去。"""
+        left = self.get_seq_length() + count
+        self.keys = [keys[:, :, :left] for keys in self.keys]
+        self.values = [values[:, :, :left] for values in self.values]
 
 
 # --8<-- [end:cache]
@@ -100,11 +103,12 @@ def most_likely(ids, cache=None):
 
 def write(ids, cache=None, max_new_tokens=100):
     """贪心，写到结束符为止，返回新的编号。"""
+    ends = torch.tensor(model.generation_config.eos_token_id)  # 一个，或者几个
     new, send = [], list(ids)
     while len(new) < max_new_tokens:
         token = most_likely(send, cache)
         new.append(token)
-        if token in model.generation_config.eos_token_id:
+        if token in ends:
             break
         send = send + [token] if cache is None else [token]
     return new
@@ -271,7 +275,7 @@ if __name__ == "__main__":
     # --8<-- [end:room]
 
     # --8<-- [start:crop]
-    wrong = tokenizer("看一个").input_ids
+    wrong = tokenizer("左填充是把凑数的").input_ids
     for cropped in (True, False):
         cache = KVCache()
         most_likely(prompt + answer[:3] + wrong, cache)

@@ -121,8 +121,9 @@ def steps(model, input_ids, attention_mask, max_new_tokens, use_cache=True, **se
 def generate(model, input_ids, attention_mask, max_new_tokens, **settings):
     """走完循环，返回提示语连同新写的，(批, 序列 + 新)，与 model.generate 相同。
 
-    >>> generate(model, **encode("你是谁？"), max_new_tokens=3).shape
-    torch.Size([1, 24])
+    >>> asked = encode("你是谁？")
+    >>> generate(model, **asked, max_new_tokens=3).size(1) - asked.input_ids.size(1)
+    3
     """
     written = steps(model, input_ids, attention_mask, max_new_tokens, **settings)
     new = torch.stack([tokens for tokens, _ in written], dim=1)
@@ -184,7 +185,7 @@ def check(
     if temperature and not 0.01 <= temperature <= 100:
         raise ValueError(
             f"温度要是 0，或 0.01 到 100 之间的数（现在是 {temperature}）："
-            "0 是贪心，0.7 左右是常用的抽样温度。"
+            "0 是贪心，0.7 左右是常用的采样温度。"
         )
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k 至少是 1，现在是 {top_k}：不想用就不写。")
@@ -201,13 +202,13 @@ def check(
 
 
 # --8<-- [start:batch]
-questions = ["你好", "什么是 token？", "为什么成批生成要用左填充？"]
+questions = ["跟我念：今天学循环", "什么是 token？", "为什么成批生成要用左填充？"]
 batch = encode(*questions)
-ours = generate(model, **batch, max_new_tokens=30)
+ours = generate(model, **batch, max_new_tokens=20)
 for row in ours[:, batch.input_ids.size(1) :]:
     print(tokenizer.decode(row).replace("<|endoftext|>", "□"))
 theirs = model.generate(
-    **batch, max_new_tokens=30, do_sample=False, repetition_penalty=1.0
+    **batch, max_new_tokens=20, do_sample=False, repetition_penalty=1.0
 )
 same = (ours == theirs).sum().item()
 print(f"与 generate 相同的：{same} / {theirs.numel()}")
@@ -240,15 +241,17 @@ def candidates(logits, token, n=5):
 
 # --8<-- [start:table]
 hesitant = encode("编码器和解码器谁更好？")
-for n, (tokens, logits) in enumerate(steps(model, **hesitant, max_new_tokens=8), 1):
-    print(n, candidates(logits[0], tokens[0].item()))
+written = steps(model, **hesitant, max_new_tokens=100)
+for n, (tokens, logits) in enumerate(written, 1):
+    if logits.softmax(-1).max() < 0.95:  # 有把握的不打印
+        print(f"{n:2}", candidates(logits[0], tokens[0].item()))
 # --8<-- [end:table]
 
 
 # --8<-- [start:half]
-tokens = [tokens.item() for tokens, _ in steps(model, **inputs, max_new_tokens=100)]
-print("".join(tokenizer.decode([token]) for token in tokens[-6:]))
-print(tokens[-6:], [tokenizer.decode([token]) for token in tokens[-6:]])
+rare = tokenizer("模型一次写一个龘字。").input_ids
+print("".join(tokenizer.decode([token]) for token in rare))
+print(rare, [tokenizer.decode([token]) for token in rare])
 # --8<-- [end:half]
 
 
@@ -275,7 +278,7 @@ def typewriter(tokens):
 
 
 # --8<-- [start:typed]
-print("|".join(typewriter(tokens)))
+print("|".join(typewriter(rare)))
 # --8<-- [end:typed]
 
 

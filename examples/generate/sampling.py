@@ -75,6 +75,26 @@ def temperature(logits, t):
 show_columns({t: temperature(logits, t) for t in (1.0, 0.2, 0.7, 2.0)})
 # --8<-- [end:temperatures]
 
+# --8<-- [start:texts]
+for t in (0.2, 0.7, 1.5):
+    torch.manual_seed(0)
+    rows = model.generate(
+        input_ids,
+        attention_mask=torch.ones_like(input_ids),
+        max_new_tokens=60,
+        num_return_sequences=3,
+        do_sample=True,
+        temperature=t,
+        top_k=0,  # 别的设置都关掉
+        top_p=1.0,
+        repetition_penalty=1.0,
+    )
+    print("温度", t)
+    for row in rows[:, input_ids.size(1) :]:
+        text = tokenizer.decode(row, skip_special_tokens=True)
+        print("   ", text.replace("\n", "⏎"))
+# --8<-- [end:texts]
+
 
 # --8<-- [start:top-k]
 def top_k(logits, k):
@@ -144,7 +164,8 @@ show_columns({p: min_p(logits, p) for p in (0.0, 0.1, 0.2, 0.5)})
 # --8<-- [end:min-ps]
 
 # --8<-- [start:compare]
-sure = last_logits(encode("你是谁？").input_ids)
+begun = tokenizer("聊天模板规定怎么把", return_tensors="pt").input_ids.to(DEVICE)
+sure = last_logits(torch.cat([input_ids, begun], dim=1))
 print(" " * 10, "犹豫  有把握")
 for name, keep in {
     "top-k 20": lambda x: top_k(x, 20),

@@ -85,12 +85,14 @@ def test_same_tokens(page, question):
     assert cache.get_seq_length() == len(ids) + len(new) - 1
 
 
-def test_every_end_stops(page, monkeypatch):
-    want = page["answer"]
-    monkeypatch.setattr(
-        page["model"].generation_config, "eos_token_id", [4095, want[3]]
-    )
-    assert page["write"](page["prompt"], page["KVCache"]()) == want[:4]
+@pytest.mark.parametrize("several", [True, False])
+def test_every_end_stops(page, monkeypatch, several):
+    """结束符可以有几个，也可以只有一个；碰到哪个都停。"""
+    want, config = page["answer"], page["model"].generation_config
+    last = next(n for n in range(3, len(want) - 1) if want[n] not in want[:n])
+    ends = [page["tokenizer"].eos_token_id, want[last]]
+    monkeypatch.setattr(config, "eos_token_id", ends if several else want[last])
+    assert page["write"](page["prompt"], page["KVCache"]()) == want[: last + 1]
 
 
 def test_crop_takes_back(page):
@@ -102,12 +104,20 @@ def test_crop_takes_back(page):
         most_likely(prompt + answer[:3], each)
         most_likely([100, 101], each)
         each.crop(-2)
+        each.crop(0)  # 不去掉谁
     most_likely(prompt + answer[:3], clean)
     for n, layer in enumerate(library.layers):
         assert cache.keys[n].equal(clean.keys[n]) and cache.keys[n].equal(layer.keys)
         assert cache.values[n].equal(clean.values[n])
         assert cache.values[n].equal(layer.values)
     assert page["write"]([answer[3]], cache) == answer[4:]
+
+
+def test_page_shows_what_forgetting_to_crop_does(page):
+    """页面最后的例子：裁了，与原来一样；没裁，写出的不同。"""
+    answer, cache = page["answer"], page["KVCache"]()
+    page["most_likely"](page["prompt"] + answer[:3] + page["wrong"], cache)
+    assert page["write"]([answer[3]], cache) != answer[4:]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

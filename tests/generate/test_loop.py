@@ -35,7 +35,7 @@ def loop():
     penalty=st.sampled_from([0.5, 1.0, 1.1, 2.0, 3.0]),
 )
 def test_pick(loop, seed, rows, shift, temperature, top_k, top_p, penalty):
-    """与 transformers 的几个 processor 连起来相同：贪心挑中的、抽样用的概率、抽中的；填充不算出现过。"""
+    """与 transformers 的几个 processor 连起来相同：贪心挑中的、采样用的概率、抽中的；填充不算出现过。"""
     torch.manual_seed(seed)
     logits = torch.randn(rows, 30).mul(4).add(shift).round(decimals=1)  # 有并列
     ids, padding = torch.randint(30, (rows, 8)), torch.randint(8, (rows,))
@@ -72,7 +72,7 @@ def test_pick_drops_a_tail_of_exactly_one_minus_p(loop):
 
 
 def test_pick_is_greedy_unless_told(loop):
-    """什么设置也不写，就是取最大的：不抽样，不惩罚，不去尾。"""
+    """什么设置也不写，就是取最大的：不采样，不惩罚，不去尾。"""
     logits, ids = torch.tensor([[2.0, 2.1, -1.0]]), torch.tensor([[1, 1]])
     picks = {loop["pick"](logits, ids, torch.ones_like(ids)).item() for _ in range(40)}
     assert picks == {1}
@@ -99,14 +99,15 @@ def test_typewriter_shows_every_character(loop, text):
 
 
 @FAST
-@given(
-    ids=st.lists(
-        st.integers(0, 4095) | st.sampled_from([4093, 4094, 4095, 3054, 246]),
-        max_size=12,
-    )
-)
-def test_typewriter_of_any_tokens(loop, ids):
+@given(data=st.data())
+def test_typewriter_of_any_tokens(loop, data):
     """模型写什么都可能：零散的字节、特殊 token、写了一半就到上限。"""
+    tokenizer = loop["tokenizer"]
+    halves = tokenizer("龘🎉").input_ids  # 各自解码都不成字
+    assert all("�" in tokenizer.decode([i]) for i in halves)
+    odd = st.sampled_from([*tokenizer.all_special_ids, *halves])
+    any_id = st.integers(0, len(tokenizer) - 1)
+    ids = data.draw(st.lists(any_id | odd, max_size=12))
     whole = loop["tokenizer"].decode(ids, skip_special_tokens=True)
     assert "".join(loop["typewriter"](ids)) == whole.rstrip("�")
 
@@ -128,6 +129,13 @@ def test_typewriter_does_not_wait_longer(loop):
     for piece in loop["typewriter"](tokens()):
         shown.append(piece)
     assert "".join(shown) == "模型一次写一个龘字。" and len(shown) > 4
+
+
+def test_page_shows_half_characters(loop):
+    """页面上的那一句，各自解码确有半个字，打字机显示的没有。"""
+    tokens, tokenizer = loop["rare"], loop["tokenizer"]
+    assert "�" in "".join(tokenizer.decode([token]) for token in tokens)
+    assert "".join(loop["typewriter"](tokens)) == "模型一次写一个龘字。"
 
 
 def test_half_character_at_the_limit(loop):

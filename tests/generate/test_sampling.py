@@ -190,7 +190,7 @@ def test_bad_value(sampling, name, value):
 
 
 def test_on_the_real_model(sampling, pytestconfig):
-    """芥子真实的 logits 上，adjust 给出的就是 generate 用来抽样的分数；那里的次序由 generate 自己定。"""
+    """芥子真实的 logits 上，adjust 给出的就是 generate 用来采样的分数；那里的次序由 generate 自己定。"""
     path = str(pytestconfig.rootpath / os.environ.get("MODEL", "examples/jiezi"))
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")

@@ -235,7 +235,7 @@ def test_loop(jiezi, last_logits):
     drawn = [
         (float(a["y"]), float(a["x"]), style, text)
         for style, a, text in shapes("loop", "text")
-        if "mid" in style and text not in ("提示语", "模型", "⋮")
+        if "mid" in style and "muted" not in style and text != "提示语"
     ]
     lines = [list(row) for _, row in groupby(sorted(drawn), key=lambda e: e[0])]
     expected = [words[: n + 1] for n in range(4)] + [["…", *words[-2:]]]
