@@ -157,7 +157,7 @@ if __name__ == "__main__":  # 导入时只要函数，不跑实验
     from torch.overrides import TorchFunctionMode
 
     class Count(TorchFunctionMode):
-        """在 with 里，每叫一次 torch 的函数就记下它的名字。"""
+        """在 with 里，每调用一次 torch 的函数就记下它的名字。"""
 
         def __init__(self):
             super().__init__()
@@ -172,7 +172,7 @@ if __name__ == "__main__":  # 导入时只要函数，不跑实验
         past = model(**prompt, use_cache=True).past_key_values
         with Count() as theirs:
             model(prompt.input_ids[:, -1:], past_key_values=past).logits.argmax(-1)
-    print(f"一步叫了 {len(theirs.names)} 次，乘权重 {theirs.names.count('linear')} 次")
+    print(f"一步调用 {len(theirs.names)} 次，乘权重 {theirs.names.count('linear')} 次")
     # --8<-- [end:count]
 
 
@@ -316,7 +316,7 @@ def writer(model, weights, inputs, n, change=lambda go: go, stride=1):
     Args:
         inputs: 提示语，input_ids 与 attention_mask。
         change: 怎样加工「走一步」这个函数，默认原样。
-        stride: 加工之后，叫一次走几步。
+        stride: 加工之后，调用一次走几步。
     """
     batch, length = inputs["input_ids"].shape
     state = new_state(model, batch, length + n + stride)
@@ -346,13 +346,13 @@ if __name__ == "__main__":
         prefill(model, state, **prompt)
         with Count() as ours:
             step(weights, state)
-    print(f"一步叫了 {len(ours.names)} 次，乘权重 {ours.names.count('linear')} 次")
+    print(f"一步调用 {len(ours.names)} 次，乘权重 {ours.names.count('linear')} 次")
     # --8<-- [end:try-own]
 
 
 # --8<-- [start:compiled]
 def compiled(go):
-    """把 go 编译成一段程序：CPU 上是 C++，GPU 上是 Triton。第一次叫它时才真的编译。"""
+    """把 go 编译成一段程序：CPU 上是 C++，GPU 上是 Triton。第一次调用时才真的编译。"""
     cpu = {
         "cpp_wrapper": True,  # 算子之间也用 C++ 连起来，不经过 Python
         "size_asserts": False,  # 形状不会变，不必每次检查

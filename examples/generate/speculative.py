@@ -109,7 +109,8 @@ def speculate(model, ids, draft, max_new_tokens=100):
 
     来源：Leviathan et al., 2023；Chen et al., 2023。这里只写贪心的情形。
     """
-    ends, text, rounds = model.generation_config.eos_token_id, list(ids), []
+    eos = model.generation_config.eos_token_id  # 一个数，或者一个列表
+    ends, text, rounds = torch.tensor(eos).flatten().tolist(), list(ids), []
     cache, limit = DynamicCache(config=model.config), len(ids) + max_new_tokens
     while len(text) < limit and not (rounds and text[-1] in ends):
         guess = draft(text)[: limit - len(text) - 1]
@@ -171,7 +172,7 @@ def report(name, cases, new_draft):
         guessed += sum(len(guess) for guess, _ in rounds)
         accepted += sum(right for _, right in rounds)
     print(
-        f"{name}：猜 {guessed} 个，收下 {accepted / guessed:.0%}；"
+        f"{name}：猜 {guessed} 个，收下 {accepted / max(guessed, 1):.0%}；"
         f"{tokens} 个 token，{passes} 次前向，一次 {tokens / passes:.2f} 个"
     )
     return tokens / passes

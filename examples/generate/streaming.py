@@ -75,7 +75,7 @@ def token_bytes(tokenizer, i):
     return bytes(BYTES[char] for char in tokenizer.convert_ids_to_tokens(i))
 
 
-for i in tokenizer("一次写").input_ids:
+for i in tokenizer("生僻字").input_ids:
     print(i, tokenizer.convert_ids_to_tokens(i), token_bytes(tokenizer, i))
 # --8<-- [end:bytes]
 
@@ -106,6 +106,7 @@ def stream_ids(tokenizer, ids):
 output = model.generate(**inputs, **settings)
 answer = output[0, inputs.input_ids.size(1) :].tolist()
 print(*stream_ids(tokenizer, answer), sep="|")
+print(*stream_ids(tokenizer, tokenizer("生僻字").input_ids), sep="|")
 # --8<-- [end:stream]
 
 # --8<-- [start:compare]
@@ -187,11 +188,12 @@ from transformers import DynamicCache
 def generate_ids(ids, max_new_tokens=100):
     """贪心，算出一个编号给一个；没有人要下一个，就不算下一个。"""
     cache = DynamicCache(config=model.config)
+    ends = torch.tensor(model.generation_config.eos_token_id, device=DEVICE)  # 可能几个
     for _ in range(max_new_tokens):
         logits = model(ids, past_key_values=cache).logits
         ids = logits[:, -1:].argmax(-1)  # (1, 1)
         yield ids.item()
-        if ids.item() in model.generation_config.eos_token_id:
+        if torch.isin(ids, ends).item():
             return
 
 

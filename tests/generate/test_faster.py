@@ -257,9 +257,11 @@ def test_recorded_run_is_on_the_page():
         share = f"{rung['share_of_bandwidth_limit']:.0%}".replace("%", " %")
         row = f"| {rung['name']} | {speed}（{low}–{high}） | {ratio} | {share} |"
         assert row in page, row
-    [about] = {(r["device"], r["threads"], r["date"], r["torch"]) for r in rungs}
-    device, threads, day, torch_version = about
-    assert f"{device}，{threads} 个线程" in page and day in page
+    shared = ("device", "threads", "bandwidth", "date", "torch")
+    [about] = {tuple(rung[name] for name in shared) for rung in rungs}
+    device, threads, speed, day, torch_version = about
+    assert f"{device}，{threads} 个线程，内存每秒读 {speed / 1e9:.1f} GB" in page
+    assert day in page
     assert torch_version.split("+")[0] in page
 
 

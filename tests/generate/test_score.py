@@ -1,6 +1,7 @@
 """打分：一次前向等于一步一步，等于 transformers 自己的三种算法；困惑度的公式；坏输入说得清楚。"""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def test_one_pass_equals_step_by_step(page, prompt, answer):
     steps = page["score_by_steps"](page["model"], prompt, answer)
     assert once.shape == steps.shape == (len(answer),) and (once <= 0).all()
     assert torch.allclose(once, steps, atol=1e-4, rtol=0)
+
+
+def test_known_answers_are_in_the_corpus(page):
+    """页面叫作「背熟的」「背过的」几段，语料里真有；改过的几段没有。"""
+    sys.path.insert(0, str(ROOT / "examples/train"))
+    import corpus
+
+    sys.path.pop(0)
+    replies = {reply: e.id for e in corpus.entries() for reply in e.replies}
+    known = {"背熟的原话": "token", "另一种原话": "token", "答非所问的": "temperature"}
+    found = {name: replies.get(text) for name, text in page["answers"].items()}
+    assert found == dict.fromkeys(page["answers"]) | known
+    wrong = [name for name in page["answers"] if name.startswith("改错")]
+    assert len({page["answers"][name] for name in [*wrong, "背熟的原话"]}) == 3
 
 
 def test_every_next_token_adds_up_to_one(page):

@@ -185,12 +185,30 @@ def test_loop_equals_generate(page, question):
 
 
 def test_leaving_early_costs_nothing(page):
-    passes = []
+    passes, taken = [], []
     hook = page["model"].register_forward_hook(lambda *_: passes.append(1))
     ids = page["generate_ids"](page["inputs"].input_ids)
-    pieces = page["stream_ids"](page["tokenizer"], ids)
-    assert passes == [] and len(list(islice(pieces, 3))) == len(passes) == 3
+    noted = (taken.append(i) or i for i in ids)
+    pieces = page["stream_ids"](page["tokenizer"], noted)
+    assert passes == []
+    shown = list(islice(pieces, 3))  # 一个字可能分在几个 token 里，前向可以多于三次
     hook.remove()
+    assert len(shown) == 3 <= len(passes) == len(taken) < len(page["answer"])
+    assert "".join(shown) == page["tokenizer"].decode(taken)
+    assert taken == page["answer"][: len(taken)]
+    before = page["stream_ids"](page["tokenizer"], taken[:-1])
+    assert len([piece for piece in before if HALF not in piece]) == 2
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_every_end_stops_the_loop(page, monkeypatch, many):
+    """结束符写成一个数、写成几个，都认。"""
+    answer, config = page["answer"], page["model"].generation_config
+    n = next(n for n in range(4, len(answer)) if answer[n] not in answer[:n])
+    monkeypatch.setattr(
+        config, "eos_token_id", [4095, answer[n]] if many else answer[n]
+    )
+    assert list(page["generate_ids"](page["inputs"].input_ids)) == answer[: n + 1]
 
 
 # 网络

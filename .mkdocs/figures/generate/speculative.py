@@ -13,26 +13,29 @@ def next_tokens(model, ids, layers):
     return logits[0].argmax(-1).tolist()
 
 
-def speculation(model, tokenizer, question, count, wanted):
-    """只走第一层的草稿，每次 count 个；返回第一次恰好猜中 wanted 个时的 (最后一个, 猜的, 模型说的)。"""
-    layers = len(model.model.layers)
-    ids = tokenizer(chat(tokenizer, question)).input_ids
-    while True:
+def speculation(model, tokenizer, question, count):
+    """只走第一层的草稿，每次 count 个；返回猜中最多、又没有全中的那一轮的 (最后一个, 猜的, 模型说的)。"""
+    layers, ends = len(model.model.layers), model.generation_config.eos_token_id
+    ids, rounds = tokenizer(chat(tokenizer, question)).input_ids, []
+    while ids[-1] not in ends:
         guess = []
         while len(guess) < count:
             guess.append(next_tokens(model, ids + guess, 1)[-1])
         own = next_tokens(model, ids + guess, layers)[-count - 1 :]
         pairs = zip(guess, own, strict=False)
-        right = next((n for n, (g, o) in enumerate(pairs) if g != o), count)
-        if right == wanted:
-            return ids[-1], guess, own
+        right = next(
+            (n for n, (g, o) in enumerate(pairs) if g != o or g in ends), count
+        )
+        if right < count and not {*guess, *own} & {*ends}:
+            rounds.append((right, ids[-1], guess, own))
         ids += own[: right + 1]
+    return max(rounds, key=lambda r: r[0])[1:]  # 一样多的，取最早的一轮
 
 
 def draw(page):
     """猜测解码的一次前向：送进去的、模型说的、猜的，逐个对照。"""
     tokenizer, model = page["tokenizer"], page["model"]
-    last, guess, own = speculation(model, tokenizer, "什么是 token？", 4, 3)
+    last, guess, own = speculation(model, tokenizer, "什么是 token？", 4)
     left, height, cell = 1.5, 28, (WIDTH - 3) / len(own)
     words = {i: tokenizer.decode([i]).strip() for i in (last, *guess, *own)}
     right = next(n for n, g in enumerate(guess) if g != own[n])
