@@ -56,14 +56,14 @@ def ask(messages, **settings):
     )
 
 
-messages = [{"role": "user", "content": "KV 缓存是什么？"}]
-reply = ask(messages).choices[0].message
-messages += [
-    {"role": "assistant", "content": reply.content},
-    {"role": "user", "content": "它占多少内存？"},
-]
-print("带着前文：", ask(messages).choices[0].message.content)
-print("只发这句：", ask(messages[-1:]).choices[0].message.content)
+messages = []
+for words in ("我叫阿宁。", "温度有什么用？", "我叫什么？"):
+    messages.append({"role": "user", "content": words})
+    reply = ask(messages).choices[0].message.content
+    messages.append({"role": "assistant", "content": reply})
+    print(f"{words} → {reply}")
+alone = ask([{"role": "user", "content": words}]).choices[0].message.content
+print(f"单独问：{words} → {alone}")
 # --8<-- [end:turns]
 
 # --8<-- [start:length]
@@ -76,10 +76,11 @@ for limit in (5, 100):
 # --8<-- [end:length]
 
 # --8<-- [start:seed]
-question = [{"role": "user", "content": "编码器和解码器谁更好？"}]
-for seed in (0, 1, 0, 1):
-    response = ask(question, temperature=0.7, seed=seed)
-    print(seed, response.choices[0].message.content)
+question = [{"role": "user", "content": "温度有什么用？"}]
+for temperature in (0.2, 0.7, 1.5):
+    for seed in (0, 1, 0):
+        response = ask(question, temperature=temperature, seed=seed, top_p=1)
+        print(temperature, seed, response.choices[0].message.content)
 # --8<-- [end:seed]
 
 # --8<-- [start:logprobs]
@@ -116,7 +117,10 @@ attempt(client, model="gpt-4o")
 
 # --8<-- [start:context]
 long = [{"role": "user", "content": "什么是 token？" * 400}]
-response = ask(long, max_tokens=20)
-print(response.usage.prompt_tokens, "个 token 的提示语，回答是：")
-print(response.choices[0].message.content)
+try:
+    response = ask(long, max_tokens=20)
+    print(response.usage.prompt_tokens, "个 token 的提示语，回答是：")
+    print(response.choices[0].message.content)
+except openai.BadRequestError as error:  # 先检查长度的服务，例如 vLLM
+    print(explain(error))
 # --8<-- [end:context]

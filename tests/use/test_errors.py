@@ -81,6 +81,15 @@ def test_the_real_cause_is_in_the_terminal_of_the_server(run):
         assert re.search(line, run[1]), f"{name}：服务的终端里没有 {cause}"
 
 
+def test_zero_frequency_penalty_is_not_the_same_as_none(run):
+    """页面说只多写一个 0 回答就换了：打印的两行要不同。"""
+    left, right = (
+        re.search(rf"^200 {name}：(.+)", run[0], re.M)[1]
+        for name in ("没写 frequency_penalty", "frequency_penalty 是 0")
+    )
+    assert left != right
+
+
 def test_the_server_stops_only_for_a_stream(run):
     """流式挂断就停；不流式的要写完，后面的人等。"""
     usual, stream, whole = map(float, re.findall(r"：([\d.]+) 秒", run[0]))

@@ -104,7 +104,7 @@ def test_logits_equal_one_process(ranks, whole, prompts):
 
 @pytest.mark.full
 def test_every_process_gives_the_same_answer(ranks, whole, prompts):
-    """贪心的回答与一个进程的一样；同一个种子抽样，两个进程也一样。"""
+    """贪心的回答与一个进程的一样；同一个种子采样，两个进程也一样。"""
     want = [
         whole.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False
