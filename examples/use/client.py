@@ -57,7 +57,7 @@ def ask(messages, **settings):
 
 
 messages = []
-for words in ("我叫阿宁。", "KV 缓存是什么？", "我叫什么？"):
+for words in ("我叫阿宁。", "温度有什么用？", "我叫什么？"):
     messages.append({"role": "user", "content": words})
     reply = ask(messages).choices[0].message.content
     messages.append({"role": "assistant", "content": reply})

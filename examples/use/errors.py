@@ -103,9 +103,10 @@ with post(GOOD | {"n": 2, "logprobs": True}) as answer:
     choices = json.load(answer)["choices"]
 print("要 2 个回答，给了", len(choices), "个；logprobs：", choices[0].get("logprobs"))
 
-whole = GOOD | {"max_tokens": 60}  # 写完整句，才看得出哪里换了
-show("没写 frequency_penalty", whole)
-show("frequency_penalty 是 0", whole | {"frequency_penalty": 0})
+which = GOOD | {"messages": [{"role": "user", "content": "KV 缓存是什么？"}]}
+which |= {"max_tokens": 60}  # 写完整句，才看得出哪里换了
+show("没写 frequency_penalty", which)
+show("frequency_penalty 是 0", which | {"frequency_penalty": 0})
 # --8<-- [end:ignored]
 
 # --8<-- [start:stream]
