@@ -69,7 +69,10 @@ def test_enough_unseen_questions(name, paraphrases, off_topic, capsys):
 
 def test_dev_and_blind_do_not_overlap():
     dev, blind = (
-        {corpus.normalize(q["question"]) for q in corpus.load_eval(name)}
+        {
+            corpus.normalize(q.get("before", "") + q["question"])
+            for q in corpus.load_eval(name)
+        }
         for name in ("dev", "blind")
     )
     assert len(dev & blind) == 0, f"{len(dev & blind)} 道题两边都有"
