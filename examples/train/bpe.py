@@ -303,7 +303,6 @@ unbroken, _ = train_bpe(TEXTS, 256 + 800)
 for name, rules in {"不断开": unbroken, "断开": merges}.items():
     found = mixed(show(left + right) for left, right, _ in rules)
     print(f"{name}：{len(found)} 个", found[:6])
-print("芥子：", len(mixed(tokenizer.decode([i]) for i in range(len(tokenizer)))), "个")
 # --8<-- [end:marks]
 
 # --8<-- [start:names]
@@ -313,8 +312,6 @@ for name, extra in {"整句": whole, "单字成行": apart}.items():
     rules, _ = train_bpe(clauses + extra, 256 + 200)
     cuts = [segment(text, rules) for text in ("我叫阿宁。", "你叫阿宁。")]
     print(name, *(" | ".join(map(show, cut)) for cut in cuts), sep="　")
-cuts = [tokenizer(text).input_ids for text in ("我叫阿宁。", "你叫阿宁。")]
-print("芥子", *(" | ".join(tokenizer.decode([i]) for i in c) for c in cuts), sep="　")
 # --8<-- [end:names]
 
 # --8<-- [start:random]
