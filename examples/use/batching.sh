@@ -15,7 +15,7 @@ for address in 127.0.0.1:8000 127.0.0.1:8001; do
   echo "$address"
   for seed in 1 2 3; do
     curl -s "http://$address/v1/chat/completions" -H 'Content-Type: application/json' \
-      -d '{"messages": [{"role": "user", "content": "温度有什么用？"}], "temperature": 1.5, "seed": '$seed'}' |
+      -d '{"messages": [{"role": "user", "content": "编码器和解码器谁更好？"}], "temperature": 1.5, "seed": '$seed'}' |
       jq -r '.choices[0].message.content'
   done
 done

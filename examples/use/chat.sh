@@ -18,18 +18,6 @@ curl -s http://127.0.0.1:8000/v1/chat/completions \
   jq -r '.choices[0].message.content'
 # --8<-- [end:content]
 
-# --8<-- [start:system]
-curl -s http://127.0.0.1:8000/v1/chat/completions \
-  -H 'Content-Type: application/json' \
-  -d '{
-    "messages": [
-      {"role": "system", "content": "你叫小禾。"},
-      {"role": "user", "content": "你是谁？"}
-    ],
-    "temperature": 0
-  }' | jq -r '.choices[0].message.content'
-# --8<-- [end:system]
-
 # --8<-- [start:length]
 for limit in 5 100; do
   curl -s http://127.0.0.1:8000/v1/chat/completions \

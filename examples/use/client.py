@@ -57,7 +57,7 @@ def ask(messages, **settings):
 
 
 messages = []
-for words in ("我叫阿宁。", "温度有什么用？", "我叫什么？"):
+for words in ("KV 缓存是什么？", "它占多少内存？"):
     messages.append({"role": "user", "content": words})
     reply = ask(messages).choices[0].message.content
     messages.append({"role": "assistant", "content": reply})
@@ -76,11 +76,10 @@ for limit in (5, 100):
 # --8<-- [end:length]
 
 # --8<-- [start:seed]
-question = [{"role": "user", "content": "温度有什么用？"}]
-for temperature in (0.2, 0.7, 1.5):
-    for seed in (0, 1, 0):
-        response = ask(question, temperature=temperature, seed=seed, top_p=1)
-        print(temperature, seed, response.choices[0].message.content)
+question = [{"role": "user", "content": "编码器和解码器谁更好？"}]
+for seed in (0, 1, 0, 1):
+    response = ask(question, temperature=0.7, seed=seed)
+    print(seed, response.choices[0].message.content)
 # --8<-- [end:seed]
 
 # --8<-- [start:logprobs]

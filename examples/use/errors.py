@@ -103,10 +103,9 @@ with post(GOOD | {"n": 2, "logprobs": True}) as answer:
     choices = json.load(answer)["choices"]
 print("要 2 个回答，给了", len(choices), "个；logprobs：", choices[0].get("logprobs"))
 
-which = GOOD | {"messages": [{"role": "user", "content": "KV 缓存是什么？"}]}
-which |= {"max_tokens": 60}  # 写完整句，才看得出哪里换了
-show("没写 frequency_penalty", which)
-show("frequency_penalty 是 0", which | {"frequency_penalty": 0})
+which = {"messages": [{"role": "user", "content": "编码器和解码器谁更好？"}]}
+show("没写 frequency_penalty", GOOD | which)
+show("frequency_penalty 是 0", GOOD | which | {"frequency_penalty": 0})
 # --8<-- [end:ignored]
 
 # --8<-- [start:stream]

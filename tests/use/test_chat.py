@@ -47,17 +47,6 @@ def test_every_section_prints_the_same_in_zsh(pytestconfig):
             assert outcomes[0] == outcomes[1], name
 
 
-def test_the_system_prompt_gives_a_name(pytestconfig):
-    """系统里写着小禾，就自称小禾；去掉那一条，就不会。"""
-    command = extract(pytestconfig.rootpath, "use/chat.sh", "system")
-    given = '{"role": "system", "content": "你叫小禾。"},'
-    assert given in command
-    code, named = run("bash", command)
-    assert code == 0 and "小禾" in named
-    code, plain = run("bash", command.replace(given, ""))
-    assert code == 0 and plain.strip() and "小禾" not in plain
-
-
 def test_backslashes_inside_single_quotes_break_the_json():
     code, out = run("bash", TUTORIAL)
     assert code == 0 and "choices" not in json.loads(out) and "detail" in out

@@ -145,30 +145,24 @@ def test_first_screen_and_one_question(server, app):
     assert "".join(pieces) == turn["text"] and len(pieces) > 10
 
 
-def corpus_replies():
-    """语料里的全部回答：同一块里，每句「答」接每句「又」。"""
-    replies = set()
-    for path in (ROOT / "examples/train/corpus").glob("*.txt"):
-        for block in path.read_text("utf-8").split("\n\n"):
-            first, more = (
-                re.findall(rf"^{mark}：(.+)$", block, re.M) for mark in ("答", "又")
-            )
-            replies |= {a + b for a in first for b in more or [""]}
-    assert len(replies) > 2000, "没有读懂语料"
-    return replies
+KNOWN = {  # 芥子学过的回答，逐字
+    "你是谁？": "我是芥子，认识模型这个站点的教学小模型。我只读过这个站点的中文语料，会回答关于语言模型和这个站点的问题。",
+    "什么是语言模型？": "大语言模型是从海量文本里学出来的神经网络，参数常有几亿到几千亿个。它只会一件事：看着前文，给出后一个 token 的概率。",
+    "温度有什么用？": "温度是抽样之前让 logits 统一除以一个数：小于 1 分布变尖，回答稳；大于 1 分布变平，回答更多样也更容易乱。",
+}
 
 
 def test_suggestions_suit_jiezi(server, app):
-    """第一屏的三个问题，芥子都答得上：与语料里同一个概念的一句「答」接一句「又」一字不差。"""
+    """第一屏的三个问题，芥子都答得上：与它学过的回答一字不差。"""
     if Path(MODEL).name != "jiezi":
         pytest.skip(f"这几个问题是给芥子的，这次跑的是 {MODEL}")
-    replies = corpus_replies()
     app.to(f"{server.url}/v1").run()
     app.slider(key="temperature").set_value(0.0).run()
-    for question in [button.label for button in app.button][:-1]:
+    buttons = [button.label for button in app.button][:-1]
+    assert buttons == list(KNOWN)
+    for question, reply in KNOWN.items():
         press(app, question)
-        text = turns(app)[-1]["text"]
-        assert text in replies, f"{question} → {text}"
+        assert turns(app)[-1]["text"] == reply
         press(app, "清空对话")
 
 
@@ -203,22 +197,16 @@ def test_settings_history_and_clear(server, app):
     assert turns(app) == [] and app.title[0].value == "问点什么"
 
 
-def test_system_prompt_history_and_clear_change_the_answer(server, app):
-    """页面上的两样：系统里的名字，和前面说过的名字，都答得出；清空之后就不知道了。"""
+def test_jiezi_ignores_the_name_in_the_system_prompt(server, app):
+    """页面说芥子不照系统提示词改名：这一句进了请求，回答仍与没有它时一样。"""
     if Path(MODEL).name != "jiezi":
-        pytest.skip(f"这几句是给芥子的，这次跑的是 {MODEL}")
+        pytest.skip(f"这一句是给芥子的，这次跑的是 {MODEL}")
     app.to(f"{server.url}/v1").run()
     app.slider(key="temperature").set_value(0.0).run()
-    ask(app, "我叫阿宁。")
-    ask(app, QUESTION)
-    assert "阿宁" in ask(app, "我叫什么？")["text"]
-    press(app, "清空对话")
-    assert "阿宁" not in ask(app, "我叫什么？")["text"]
-    press(app, "清空对话")
-    assert "小禾" not in ask(app, "你是谁？")["text"]
-    press(app, "清空对话")
     app.text_area(key="system").set_value("你叫小禾。").run()
-    assert "小禾" in ask(app, "你是谁？")["text"]
+    turn = ask(app, "你是谁？")
+    assert turn["request"]["messages"][0]["content"] == "你叫小禾。"
+    assert turn["text"] == KNOWN["你是谁？"]
 
 
 def test_real_refusal(server, app, monkeypatch):
