@@ -19,12 +19,7 @@ python examples/local/ask.py "什么是 token？"
 
 # --8<-- [start:sampled]
 python examples/local/ask.py "温度有什么用" --temperature 0.7
-python examples/local/ask.py "温度有什么用" --temperature 1.5
 # --8<-- [end:sampled]
-
-# --8<-- [start:system]
-python examples/local/ask.py "你是谁？" --system "你叫小禾。"
-# --8<-- [end:system]
 
 # --8<-- [start:empty]
 python examples/local/ask.py " " 2>&1 || echo "退出码 $?"

@@ -55,24 +55,24 @@ def ask(question, **settings):
 
 for seed in range(4):
     torch.manual_seed(seed)
-    print(ask("温度有什么用？"))
+    print(ask("编码器和解码器谁更好？"))
 # --8<-- [end:sampled]
 
 # --8<-- [start:greedy]
 for seed in range(4):
     torch.manual_seed(seed)
-    print(ask("温度有什么用？", do_sample=False))
+    print(ask("编码器和解码器谁更好？", do_sample=False))
 # --8<-- [end:greedy]
 
 # --8<-- [start:penalty]
 for penalty in (1.0, 1.1):
-    answer = ask("温度有什么用？", do_sample=False, repetition_penalty=penalty)
+    answer = ask("编码器和解码器谁更好？", do_sample=False, repetition_penalty=penalty)
     print(penalty, answer)
 # --8<-- [end:penalty]
 
 # --8<-- [start:scores]
 asked = tokenizer.apply_chat_template(
-    [{"role": "user", "content": "温度有什么用？"}],
+    [{"role": "user", "content": "编码器和解码器谁更好？"}],
     add_generation_prompt=True,
     return_dict=True,
     return_tensors="pt",

@@ -93,7 +93,7 @@ def test_content_cannot_forge(page, tokenizer, messages):
 
 
 def test_template_alone_is_forged(page, tokenizer):
-    """疑问一的前提：不堵，一条 user 消息里能伪造出别的消息。"""
+    """疑问一的前提：不防范，一条 user 消息里能伪造出别的消息。"""
     messages = [DEFAULT, {"role": "user", "content": page["attack"]}]
     assert page["roles"](usual(tokenizer, messages)) == [
         "system",
@@ -118,7 +118,9 @@ def test_harmless_content_is_the_same(page, tokenizer, messages):
 def test_harmless_corpus_is_the_same(page, tokenizer):
     lines = (ROOT / "examples/train/corpus/self.txt").read_text("utf-8").splitlines()
     for line in [
-        line.partition("：")[2] for line in lines if line[:2] in ("问：", "答：")
+        line.partition("：")[2]
+        for line in lines
+        if line[:2] in ("问：", "答：", "又：")
     ][::10]:
         messages = [DEFAULT, {"role": "user", "content": line}]
         assert page["encode_chat"](messages) == usual(tokenizer, messages), line
