@@ -269,7 +269,7 @@ curve = []  # [(词表, 读过的, 没读过的), …]
 for n in (0, 50, 100, 200, 400, 600, 800):
     seen, unseen = (tokens_per_char(texts, merges[:n]) for texts in (TEXTS, UNSEEN))
     curve.append((256 + n, seen, unseen))
-    print(f"词表 {256 + n:5,}  读过的 {seen:.2f}  没读过的 {unseen:.2f}")
+    print(f"词表 {256 + n:5,}  每字：读过的 {seen:.2f} 个，没读过的 {unseen:.2f} 个")
 # --8<-- [end:sizes]
 
 # --8<-- [start:embedding]
@@ -277,7 +277,7 @@ embedding = model.get_input_embeddings().weight  # (词表, 隐藏维度)
 others = model.num_parameters() - embedding.numel()  # 别的参数，不随词表变
 for size in (256, 1056, len(tokenizer), 151_936):
     table = size * embedding.size(1)
-    print(f"词表 {size:7,}  嵌入表 {table:10,} 个，占 {table / (table + others):.1%}")
+    print(f"词表 {size:7,}  嵌入表 {table:10,} 个，占全部参数的 {table / (table + others):.1%}")
 # --8<-- [end:embedding]
 
 # --8<-- [start:words]
@@ -306,12 +306,12 @@ for name, rules in {"不断开": unbroken, "断开": merges}.items():
 # --8<-- [end:marks]
 
 # --8<-- [start:names]
-whole = ["我叫阿宁", "我叫小禾"] * 20
+whole = ["我叫阿宁", "你叫小禾"] * 20
 apart = ["我叫", "你叫", *"阿宁小禾"] * 20  # 名字里的字单独成行
 for name, extra in {"整句": whole, "单字成行": apart}.items():
     rules, _ = train_bpe(clauses + extra, 256 + 200)
-    cuts = [segment(text, rules) for text in ("我叫阿宁。", "你叫阿宁。")]
-    print(name, *(" | ".join(map(show, cut)) for cut in cuts), sep="　")
+    for text in ("我叫阿宁。", "你叫阿宁。"):
+        print(f"{name}：{' | '.join(map(show, segment(text, rules)))}")
 # --8<-- [end:names]
 
 # --8<-- [start:random]
