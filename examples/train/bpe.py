@@ -277,7 +277,9 @@ embedding = model.get_input_embeddings().weight  # (词表, 隐藏维度)
 others = model.num_parameters() - embedding.numel()  # 别的参数，不随词表变
 for size in (256, 1056, len(tokenizer), 151_936):
     table = size * embedding.size(1)
-    print(f"词表 {size:7,}  嵌入表 {table:10,} 个，占全部参数的 {table / (table + others):.1%}")
+    print(
+        f"词表 {size:7,}  嵌入表 {table:10,} 个，占全部参数的 {table / (table + others):.1%}"
+    )
 # --8<-- [end:embedding]
 
 # --8<-- [start:words]

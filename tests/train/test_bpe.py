@@ -126,7 +126,9 @@ def test_curve_and_figure(page):
 def test_embedding_share(page):
     """占比与真的建一个那么大的模型时相同。"""
     result = session.run(ROOT, "train/bpe.py").section("embedding")
-    rows = re.findall(r"词表 +([\d,]+)  嵌入表 +([\d,]+) 个，占 ([\d.]+)%", result.out)
+    rows = re.findall(
+        r"词表 +([\d,]+)  嵌入表 +([\d,]+) 个，占全部参数的 ([\d.]+)%", result.out
+    )
     config = copy.deepcopy(page["model"].config)
     config.pad_token_id = None  # 256 行的表里没有它
     assert len(rows) == 4
