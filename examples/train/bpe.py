@@ -334,7 +334,8 @@ def split_randomly(text, p, rng):
             parts.append(char)
         else:
             parts[-1] += char
-    return [i for part in parts for i in tokenizer(part).input_ids]
+    codes = [tokenizer(part, add_special_tokens=False).input_ids for part in parts]
+    return [i for ids in codes for i in ids]
 
 
 question, rng = "为什么要用左填充？", random.Random(5)

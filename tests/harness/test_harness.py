@@ -750,14 +750,16 @@ def test_structure_red(tmp_path, check, files, words):
     assert len(problems) == 1 and words in problems[0], problems
 
 
-def test_structure_leaves_out_training_model_and_exercises(tmp_path):
+def test_structure_leaves_out_tools_model_and_exercises(tmp_path):
+    """训练芥子的工具里没有节，不当作页面的脚本。"""
     exercise = '```python\n--8<-- "local/exercises/a.py:a"\n```\n'
     put(
         tmp_path,
         {
             "mkdocs.yml": "nav: [local/exercises.md]",
             "docs/local/exercises.md": exercise,
-            "examples/train/a.py": "# --8<-- [start:a]\n",
+            "examples/train/a.py": "def a(): pass\n",
+            "examples/train/b.py": "def a(x): pass\n",
             "examples/jiezi/a.py": "# --8<-- [start:a]\n",
             "examples/local/exercises/a.py": "# --8<-- [start:a]\n# --8<-- [end:a]\n",
         },
