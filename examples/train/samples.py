@@ -136,7 +136,7 @@ target = targets[0, 1:]  # 位置 1 到最后一个的标签：左移了一位
 mine = -logprobs[target != IGNORE, target[target != IGNORE]].mean()
 
 print(f"transformers {output.loss:.4f}")
-print(f"三行 torch   {mine:.4f}，相差 {abs(mine - output.loss):.6f}")
+print(f"三行 torch   {mine:.4f}，相差 {abs(mine - output.loss):.4f}")
 # --8<-- [end:loss]
 
 # --8<-- [start:shifts]
@@ -179,8 +179,8 @@ for side in ("right", "left"):
     for pad_id in (tokenizer.pad_token_id, 0):
         with torch.inference_mode():
             losses.append(model(**pad_batch(samples, pad_id, side)).loss.item())
-        print(f"{side:5}  填充的 id {pad_id:6}  损失 {losses[-1]:.6f}")
-    print(f"{side:5}  相差 {abs(losses[0] - losses[1]):.6f}")
+        print(f"{side:5}  填充的 id {pad_id:6}  损失 {losses[-1]:.4f}")
+    print(f"{side:5}  相差 {abs(losses[0] - losses[1]):.2g}")
 # --8<-- [end:sides]
 
 # --8<-- [start:unmasked]

@@ -26,7 +26,7 @@ def random_model(page):
         num_attention_heads=2,
         num_key_value_heads=1,
     )
-    return Qwen2ForCausalLM(config).eval()
+    return Qwen2ForCausalLM(config).to(page["DEVICE"]).eval()
 
 
 def test_block_is_in_the_corpus(page):
@@ -53,19 +53,26 @@ def test_sample_equals_the_one_in_training(page):
             assert sample == encoder.dialogue([(question, reply)])
 
 
-def test_three_lines_equal_transformers(page, random_model):
-    """换一个模型，再换一段对话：那三行与 transformers 的损失还是一样。"""
-    input_ids, labels = page["encode_dialogue"](page["questions"][3], page["replies"][8])
-    ids, targets = torch.tensor([input_ids]), torch.tensor([labels])
+def test_three_lines_equal_transformers(page):
+    """那三行与 transformers、与训练芥子时算的一样；标签自己先移一位，就不一样了。"""
+    model, ids, targets = page["model"], page["ids"], page["targets"]
     with torch.no_grad():
-        output = random_model(input_ids=ids, labels=targets)
-    source = (session.ROOT / "examples/train/samples.py").read_text("utf-8")
-    three = source[source.index("logprobs = ") : source.index("print(f\"transformers")]
-    names = {"output": output, "targets": targets, "IGNORE": page["IGNORE"]}
-    exec(three, names)
-    torch.testing.assert_close(names["mine"], output.loss)
-    shifted = train.compute_loss(random_model, ids, targets)
-    torch.testing.assert_close(names["mine"], shifted)
+        want = model(input_ids=ids, labels=targets).loss
+        ours = train.compute_loss(model, ids, targets)
+        twice = model(input_ids=ids[:, :-1], labels=targets[:, 1:]).loss
+    torch.testing.assert_close(page["mine"], want)
+    torch.testing.assert_close(page["mine"], ours)
+    torch.testing.assert_close(page["loss"], twice)  # 最后算的是移两位
+    assert twice > want + 1
+
+
+def test_pairing(page):
+    """固定配法，背字面全中；每轮重配，背字面只比九分之一多出抽样的误差。"""
+    best_guess, fixed, mixed = page["best_guess"], page["fixed"], page["mixed"]
+    assert best_guess(fixed) == 1
+    assert best_guess([("", reply) for _, reply in fixed]) == pytest.approx(1 / 6)
+    for pairs in (mixed, [("", reply) for _, reply in mixed]):
+        assert best_guess(pairs) == pytest.approx(1 / 9, abs=0.03)
 
 
 def test_right_padding_changes_nothing(page, random_model):
@@ -76,11 +83,12 @@ def test_right_padding_changes_nothing(page, random_model):
         losses = [random_model(**batch).loss.item() for batch in batches]
         lengths = torch.tensor([len(input_ids) for input_ids, _ in samples])
         width = batches[0]["input_ids"].size(1)
-        mask = (torch.arange(width) < lengths[:, None]).long()
+        mask = (torch.arange(width) < lengths[:, None]).long().to(page["DEVICE"])
         masked = random_model(**batches[0], attention_mask=mask).loss.item()
         rows = random_model(batches[0]["input_ids"]).logits
         for (input_ids, _), row in zip(samples, rows, strict=True):
-            alone = random_model(torch.tensor([input_ids])).logits[0]
+            ids = torch.tensor([input_ids], device=page["DEVICE"])
+            alone = random_model(ids).logits[0]
             torch.testing.assert_close(row[: len(alone)], alone, rtol=0, atol=1e-5)
     assert losses[0] == losses[1] == losses[2]
     assert masked == pytest.approx(losses[0], abs=1e-6)
@@ -90,15 +98,16 @@ def test_left_padding_without_a_mask_does(page, random_model):
     samples, pad = page["samples"], page["pad_batch"]
     with torch.no_grad():
         first, second = (
-            random_model(**pad(samples, pad_id, "left")).loss.item() for pad_id in (0, 7)
+            random_model(**pad(samples, pad_id, "left")).loss.item()
+            for pad_id in (0, 7)
         )
     assert abs(first - second) > 1e-6
 
 
-def test_padding_equals_the_tokenizer(page):
+def test_padding_equals_the_tokenizer(page, monkeypatch):
     tokenizer, samples = page["tokenizer"], page["samples"]
     for side in ("right", "left"):
-        tokenizer.padding_side = side
+        monkeypatch.setattr(tokenizer, "padding_side", side)
         rows = {"input_ids": [input_ids for input_ids, _ in samples]}
         want = tokenizer.pad(rows, return_tensors="pt").input_ids
         batch = page["pad_batch"](samples, tokenizer.pad_token_id, side)
@@ -117,6 +126,11 @@ def test_each_place_averages_to_transformers(page):
         with torch.no_grad():
             want = model(input_ids=ids, labels=labels).loss
         torch.testing.assert_close(each[start - 1 : stop].mean(), want)
+    torch.testing.assert_close(page["part"].mean(), want)  # 页面上最后印的是全部
+    torch.testing.assert_close(page["unmasked"], want)
+    (start, stop), (begin, before), (one, end) = page["parts"].values()
+    assert page["counted"] == [*range(start, stop + 1)]
+    assert (begin, before) == (one, start - 1) and end == ids.size(1) - 1
 
 
 def test_normalize_is_the_one_that_guards_the_evaluation(page):

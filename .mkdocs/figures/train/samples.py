@@ -20,7 +20,7 @@ def draw(page):
     """每一格一个 token；只有计损失的 token 有箭头指着它。"""
     tokenizer, labels, ignore = page["tokenizer"], page["labels"], page["IGNORE"]
     decoded = [tokenizer.decode([i]) for i in page["input_ids"]]
-    words = [word.replace("\n", "↵").strip() for word in decoded]
+    words = [word.replace("\n", "↵").strip() or "␣" for word in decoded]
     right, x, y, cells = WIDTH - 1.5, LEFT, 14, []
     for word in words:
         if x + width(word) > right:
@@ -46,7 +46,7 @@ def draw(page):
     notes = (
         f"{len(words)} 个 token；粗框的 {count} 个计损失",
         "箭头：从做预测的位置，指向它要猜的 token",
-        "↵ 是换行",
+        "↵ 是换行" + "，␣ 是空格" * ("␣" in words),
     )
     for n, note in enumerate(notes):
         shapes.append(text(LEFT, bottom + 22 + 20 * n, note, style="small muted"))
