@@ -30,7 +30,7 @@ block = """\
 答：RoPE 是旋转位置编码：按 token 的位置，把查询和键各旋转一个角度。
 答：为了让模型知道先后，查询和键都按位置转过一个角度，这叫 RoPE。
 答：同一个 token 放在不同位置，查询和键就各自转过一个角度，办法叫 RoPE。
-又：内积只和两个 token 相隔多远有关。
+又：位置对内积的影响，只看两个 token 相隔多远。
 又：它没有要学的参数，角度由位置算出来。
 又：值向量不转，只转查询和键。
 问：RoPE 是什么？
@@ -107,6 +107,8 @@ def encode_dialogue(question, answer):
         asked, add_generation_prompt=True, return_dict=True
     ).input_ids
     input_ids = tokenizer.apply_chat_template(whole, return_dict=True).input_ids
+    if input_ids[: len(prompt)] != prompt:
+        raise ValueError("这个聊天模板的提示语不是整段对话的开头")
     labels = [IGNORE] * len(prompt) + input_ids[len(prompt) :]
     labels[-1] = IGNORE  # 模板在结束符后面加的换行
     return input_ids, labels
@@ -213,7 +215,7 @@ def normalize(question):
 dev = [
     "RoPE 为何只作用在 q 和 k",
     "模型怎么知道词的先后位置",
-    "按位置把向量两两旋转一个角度",
+    "RoPE 转来转去转的是什么",
     "rope是什么",
 ]
 for name, form in {"逐字比较": str, "归一化之后": normalize}.items():
