@@ -73,7 +73,14 @@ def test_bad_arguments(args, words):
 @pytest.mark.parametrize("temperature", ["0.01", "100"])
 def test_edges_work(temperature):
     """边上的值是好的。"""
-    options = "--temperature", temperature, "--max-new-tokens", "1", "--seed", "0"
+    options = (
+        "--temperature",
+        temperature,
+        "--max-new-tokens",
+        "1",
+        "--seed",
+        str(2**63 - 1),
+    )
     assert run("你好", *options)[0] == 0
 
 
