@@ -156,13 +156,13 @@ def turns_of(q, entries):
     return [*before, (q["question"], "")]
 
 
-def judge_held_out(model, tokenizer, name, settings=GREEDY):
+def judge_held_out(model, tokenizer, name):
     """dev 或 blind。返回 ({种类: (对, 总)}, 结果, 答错的, 剔除了几道)。"""
     every = corpus.load_eval(name)
     entries = {e.id: e for e in corpus.entries()}
     questions = [q for q in every if "before" in q or not was_seen(q["question"])]
     talks = [as_messages(turns_of(q, entries)) for q in questions]
-    results = answer_all(model, tokenizer, talks, settings)
+    results = answer_all(model, tokenizer, talks)
     counts, wrong = {}, []
     for q, (_, text, _) in zip(questions, results, strict=True):
         right = is_right(q, text, entries)
@@ -331,7 +331,7 @@ def judge_zaodian(model, tokenizer):
         states = model(**ids, output_hidden_states=True).hidden_states
         return torch.stack([h[0, -1] for h in states])  # (层, 隐藏)
 
-    known = [(vectors(s), a) for s, a in pairs if not corpus.held_out(s)]
+    known = [(vectors(s), a) for s, a in corpus.zaodian_for_training()]
     centers = [
         torch.stack([v for v, a in known if a == meaning]).mean(0)
         for meaning in (corpus.EARLY, corpus.BREAKFAST)

@@ -51,9 +51,8 @@ def training_text():
     ]
     for e in corpus.entries():
         texts += [text for asked, answer in e.follow_ups for text in [*asked, answer]]
-    texts += corpus.lines("decline") + [
-        s for s, _ in corpus.zaodian() if not corpus.held_out(s)
-    ]
+    texts += corpus.lines("decline")
+    texts += [s for s, _ in corpus.zaodian_for_training()]
     texts += [*corpus.DECLINES, corpus.EARLY, corpus.BREAKFAST] * 200
     for part in context.phrases().values():
         for kind, sentences in part.items():

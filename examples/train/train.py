@@ -233,7 +233,7 @@ def concept_talks(rng):
     declined += [framed(noun) for noun in nouns for _ in range(2)]
     for question in declined:
         talks.append((default_system(rng), [(question, rng.choice(corpus.DECLINES))]))
-    zaodian = [pair for pair in corpus.zaodian() if not corpus.held_out(pair[0])]
+    zaodian = corpus.zaodian_for_training()
     for sentence, answer in rng.sample(zaodian, len(zaodian) // 3):
         question = rng.choice(zaodian_frames).replace("{}", sentence)
         talks.append((SYSTEM, [(question, answer)]))
@@ -314,9 +314,7 @@ def epoch_samples(encoder, epoch, seed=SEED):
     samples += [encoder.dialogue(turns, None, system) for system, turns in copied]
     size = len(encoder.tokenizer)
     samples += [repeated_tokens(rng, size) for _ in range(len(talks) // 25)]
-    samples += [
-        encoder.sentence(s) for s, _ in corpus.zaodian() if not corpus.held_out(s)
-    ]
+    samples += [encoder.sentence(s) for s, _ in corpus.zaodian_for_training()]
     rng.shuffle(samples)
     return samples
 
